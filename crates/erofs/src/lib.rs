@@ -1,0 +1,13 @@
+//! A file system tree, its transforms, and the two forms it is written in: the
+//! composefs dump file (text) and the EROFS image (bytes).
+//!
+//! Bytes in, bytes out: this crate opens no file, reads no clock, starts no
+//! thread. What it writes depends on nothing but its arguments.
+
+#![forbid(unsafe_code)]
+
+pub mod fsverity;
+pub mod tree;
+
+pub use fsverity::ObjectId;
+pub use tree::Tree;

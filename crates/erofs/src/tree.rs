@@ -1,0 +1,177 @@
+//! A file system tree in memory: names, metadata, and where the content is.
+
+use std::collections::BTreeMap;
+
+use crate::fsverity::ObjectId;
+
+/// Seconds and nanoseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord, Hash)]
+pub struct Timestamp {
+    /// Whole seconds, negative before 1970.
+    pub seconds: i64,
+    /// 0 to 999,999,999.
+    pub nanoseconds: u32,
+}
+
+/// Extended attributes by full name (`security.capability`).
+pub type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
+
+/// Owner, permissions, time and extended attributes of an inode.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Metadata {
+    /// The lower twelve bits of `st_mode`: permissions, setuid, setgid, sticky.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Time of the last modification.
+    pub mtime: Timestamp,
+    /// Extended attributes.
+    pub xattrs: Xattrs,
+}
+
+/// Number of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Device {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
+/// What an inode that is no directory holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A regular file whose bytes are in the image (up to [`INLINE_MAX`]).
+    Inline(Box<[u8]>),
+    /// A regular file whose bytes are an object of the store.
+    Object {
+        /// The object.
+        id: ObjectId,
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// A symbolic link with this target.
+    Symlink(Box<[u8]>),
+    /// A character device.
+    CharacterDevice(Device),
+    /// A block device.
+    BlockDevice(Device),
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+}
+
+/// Regular files of up to this many bytes are kept in the image itself.
+pub const INLINE_MAX: usize = 64;
+
+/// An inode that is no directory. Several names may lead to it (hard links).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// Owner, permissions, time, extended attributes.
+    pub metadata: Metadata,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// Place of a leaf in its tree's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeafId(u32);
+
+/// What a name in a directory leads to.
+#[derive(Debug, Clone)]
+pub enum Node {
+    /// A directory.
+    Directory(Directory),
+    /// Anything else.
+    Leaf(LeafId),
+}
+
+/// A directory with its entries, sorted by the bytes of their names.
+#[derive(Debug, Clone, Default)]
+pub struct Directory {
+    /// Owner, permissions, time, extended attributes.
+    pub metadata: Metadata,
+    /// The entries. A name is 1 to 255 bytes without `/` and NUL, not `.` or `..`.
+    pub entries: BTreeMap<Box<[u8]>, Node>,
+}
+
+/// A file system tree: directories by value, other inodes in a table, so that
+/// hard links are two entries with one [`LeafId`].
+#[derive(Debug, Clone, Default)]
+pub struct Tree {
+    /// The root directory.
+    pub root: Directory,
+    leaves: Vec<Leaf>,
+}
+
+impl Tree {
+    /// Adds a leaf to the table; it is in the tree once an entry leads to it.
+    pub fn add_leaf(&mut self, leaf: Leaf) -> LeafId {
+        let id = u32::try_from(self.leaves.len()).expect("a tree has fewer than 2^32 inodes");
+        self.leaves.push(leaf);
+        LeafId(id)
+    }
+
+    /// The leaf in that place. The id must come from this tree.
+    pub fn leaf(&self, id: LeafId) -> &Leaf {
+        &self.leaves[id.0 as usize]
+    }
+
+    /// The same, to change it: for all of its names.
+    pub fn leaf_mut(&mut self, id: LeafId) -> &mut Leaf {
+        &mut self.leaves[id.0 as usize]
+    }
+
+    /// All leaves of the table, also those that no entry leads to any more.
+    pub fn leaves(&self) -> impl Iterator<Item = (LeafId, &Leaf)> {
+        (0u32..).map(LeafId).zip(self.leaves.iter())
+    }
+
+    /// What is at `path` (components between slashes; empty ones are skipped;
+    /// symbolic links and `..` are not followed), if anything.
+    pub fn lookup(&self, path: &[u8]) -> Option<Entry<'_>> {
+        let mut entry = Entry::Directory(&self.root);
+        for name in path.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
+            let Entry::Directory(directory) = entry else {
+                return None;
+            };
+            entry = match directory.entries.get(name)? {
+                Node::Directory(directory) => Entry::Directory(directory),
+                Node::Leaf(id) => Entry::Leaf(*id, self.leaf(*id)),
+            };
+        }
+        Some(entry)
+    }
+
+    /// The directory at `path`, if there is one.
+    pub fn directory(&self, path: &[u8]) -> Option<&Directory> {
+        match self.lookup(path)? {
+            Entry::Directory(directory) => Some(directory),
+            Entry::Leaf(..) => None,
+        }
+    }
+
+    /// The same, to change it.
+    pub fn directory_mut(&mut self, path: &[u8]) -> Option<&mut Directory> {
+        let mut directory = &mut self.root;
+        for name in path.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
+            match directory.entries.get_mut(name)? {
+                Node::Directory(inner) => directory = inner,
+                Node::Leaf(_) => return None,
+            }
+        }
+        Some(directory)
+    }
+}
+
+/// What [`Tree::lookup`] finds.
+#[derive(Debug, Clone, Copy)]
+pub enum Entry<'a> {
+    /// A directory.
+    Directory(&'a Directory),
+    /// Anything else, with its place in the table.
+    Leaf(LeafId, &'a Leaf),
+}

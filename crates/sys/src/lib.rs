@@ -1,0 +1,13 @@
+//! What hull needs of the kernel and of other programs.
+//!
+//! The only crate with `unsafe`, and it knows nothing of hull's formats: file
+//! descriptors, bytes, paths and program arguments go in, results come out.
+
+pub mod dir;
+pub mod durable;
+pub mod lock;
+pub mod loopdev;
+pub mod mount;
+pub mod namespace;
+pub mod run;
+pub mod verity;
