@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use sha2::{Digest, Sha512};
+
 /// The fs-verity digest (SHA-512, blocks of 4096 bytes) that names an object.
 ///
 /// Written in upstream's notation it is of the algorithm `fsverity-sha512-12`.
@@ -65,4 +67,175 @@ impl FromStr for ObjectId {
         hex::decode_to_slice(text, &mut bytes).map_err(|_| invalid())?;
         Ok(Self(bytes))
     }
+}
+
+const BLOCK: usize = 4096;
+const DIGESTS_PER_BLOCK: usize = BLOCK / ObjectId::LEN;
+
+/// Eleven levels of 64 digests each hold 2^66 blocks: more than a length in
+/// bytes of 64 bits can name.
+const MAX_LEVELS: usize = 11;
+
+/// `fs_verity_descriptor` up to the root hash: version 1, SHA-512 (2), blocks of
+/// 2^12 bytes, no salt, four reserved bytes; the length of the data follows.
+const DESCRIPTOR_HEAD: [u8; 8] = [1, 2, 12, 0, 0, 0, 0, 0];
+/// The whole `fs_verity_descriptor`.
+const DESCRIPTOR_LEN: usize = 256;
+
+/// Computes the fs-verity digest of a file that arrives in pieces.
+///
+/// One pass, one compression per byte of data, and a fixed amount of memory:
+/// each level of the Merkle tree is a running hash, never a buffer.
+#[derive(Clone)]
+pub struct Hasher {
+    block: Sha512,
+    /// Bytes in the running block, below [`BLOCK`].
+    filled: usize,
+    length: u64,
+    levels: [Level; MAX_LEVELS],
+}
+
+/// One level of the Merkle tree above the data.
+#[derive(Clone)]
+struct Level {
+    block: Sha512,
+    /// Digests in the running block of this level.
+    filled: usize,
+    /// Whole blocks of this level already handed to the level above.
+    completed: u64,
+    /// The last digest that this level received: the root, if it stays the only one.
+    last: [u8; ObjectId::LEN],
+}
+
+impl Level {
+    fn new() -> Self {
+        Self {
+            block: Sha512::new(),
+            filled: 0,
+            completed: 0,
+            last: [0; ObjectId::LEN],
+        }
+    }
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hasher")
+            .field("length", &self.length)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Hasher {
+    /// A hasher that has seen nothing: the digest of the empty file.
+    pub fn new() -> Self {
+        Self {
+            block: Sha512::new(),
+            filled: 0,
+            length: 0,
+            levels: std::array::from_fn(|_| Level::new()),
+        }
+    }
+
+    /// Takes in the next bytes of the file, in pieces of any length.
+    pub fn update(&mut self, mut data: &[u8]) {
+        self.length += data.len() as u64;
+        while !data.is_empty() {
+            let (now, rest) = data.split_at(data.len().min(BLOCK - self.filled));
+            self.block.update(now);
+            self.filled += now.len();
+            data = rest;
+            if self.filled == BLOCK {
+                self.finish_block();
+            }
+        }
+    }
+
+    /// How many bytes were taken in so far.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The digest of all that was taken in.
+    pub fn finalize(mut self) -> ObjectId {
+        if self.filled > 0 {
+            self.block.update(&ZEROES[self.filled..]);
+            self.finish_block();
+        }
+        let root = self.root();
+        let mut descriptor = [0; DESCRIPTOR_LEN];
+        descriptor[..8].copy_from_slice(&DESCRIPTOR_HEAD);
+        descriptor[8..16].copy_from_slice(&self.length.to_le_bytes());
+        descriptor[16..16 + ObjectId::LEN].copy_from_slice(&root);
+        ObjectId(Sha512::digest(descriptor).into())
+    }
+
+    fn finish_block(&mut self) {
+        self.filled = 0;
+        let digest = self.block.finalize_reset().into();
+        self.push(0, digest);
+    }
+
+    /// Adds a digest to a level, and completes blocks upwards as they fill up.
+    fn push(&mut self, mut level: usize, mut digest: [u8; ObjectId::LEN]) {
+        loop {
+            let Level {
+                block,
+                filled,
+                completed,
+                last,
+            } = &mut self.levels[level];
+            block.update(digest);
+            *filled += 1;
+            *last = digest;
+            if *filled < DIGESTS_PER_BLOCK {
+                return;
+            }
+            digest = block.finalize_reset().into();
+            *filled = 0;
+            *completed += 1;
+            level += 1;
+        }
+    }
+
+    /// The root hash: the digest of the first level that is a single block; for a
+    /// file of one block its own digest, for the empty file zeroes.
+    fn root(&mut self) -> [u8; ObjectId::LEN] {
+        for level in 0..MAX_LEVELS {
+            let Level {
+                block,
+                filled,
+                completed,
+                last,
+            } = &mut self.levels[level];
+            match (*completed, *filled) {
+                (0, 0) => break,
+                (0, 1) => return *last,
+                (_, 0) => {}
+                (_, filled_now) => {
+                    block.update(&ZEROES[filled_now * ObjectId::LEN..]);
+                    *filled = 0;
+                    *completed += 1;
+                    let digest = block.finalize_reset().into();
+                    self.push(level + 1, digest);
+                }
+            }
+        }
+        [0; ObjectId::LEN]
+    }
+}
+
+const ZEROES: [u8; BLOCK] = [0; BLOCK];
+
+/// The fs-verity digest of these bytes.
+pub fn digest(data: &[u8]) -> ObjectId {
+    let mut hasher = Hasher::new();
+    hasher.update(data);
+    hasher.finalize()
 }

@@ -6,7 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod dump;
 pub mod fsverity;
+pub mod image;
+pub mod transform;
 pub mod tree;
 
 pub use fsverity::ObjectId;
