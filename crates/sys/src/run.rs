@@ -1,0 +1,317 @@
+//! Running other programs: the only place in hull that starts any.
+//!
+//! A program runs with an environment of its own (nothing is inherited but
+//! what [`Program::env`] sets), without input, and its output is captured
+//! up to a bound. What it printed on standard error becomes part of the
+//! error, because there it says why it failed.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::{self, Read};
+use std::process::{Child, ExitStatus, Stdio};
+use std::thread;
+
+/// Where programs are looked for; mkfs tools live in the sbin directories.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How much standard output [`Program::output`] accepts, in bytes.
+pub const MAX_OUTPUT: usize = 16 << 20;
+
+/// How much of the end of standard error is kept, in bytes.
+const STDERR_TAIL: usize = 16 << 10;
+
+/// How many of the last lines of standard error an error message shows.
+const STDERR_LINES: usize = 8;
+
+/// A program to be run, with its arguments.
+#[derive(Debug, Clone)]
+pub struct Program {
+    name: String,
+    package: Option<String>,
+    arguments: Vec<OsString>,
+    environment: Vec<(String, OsString)>,
+}
+
+/// Why a program's work is not done.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The program is not installed.
+    #[error("the program {program} was not found{}", hint(.package.as_deref()))]
+    NotFound {
+        /// Its name.
+        program: String,
+        /// The Debian package that holds it, where the caller knows it.
+        package: Option<String>,
+    },
+    /// It could not be started, or its output could not be read.
+    #[error("cannot run {command}")]
+    Start {
+        /// Program and arguments.
+        command: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It ran and failed.
+    #[error("{command} failed ({status}){}", shown(.stderr))]
+    Failed {
+        /// Program and arguments.
+        command: String,
+        /// Its exit status.
+        status: ExitStatus,
+        /// The last lines of its standard error.
+        stderr: String,
+    },
+    /// It printed more than [`MAX_OUTPUT`].
+    #[error("{command} printed more than {MAX_OUTPUT} bytes")]
+    TooMuchOutput {
+        /// Program and arguments.
+        command: String,
+    },
+}
+
+fn hint(package: Option<&str>) -> String {
+    package.map_or_else(String::new, |package| {
+        format!("; install the package {package} (its name in Debian)")
+    })
+}
+
+fn shown(stderr: &str) -> String {
+    if stderr.is_empty() {
+        ", without saying why".into()
+    } else {
+        format!(": {stderr}")
+    }
+}
+
+impl Program {
+    /// A program by its name (looked up in the system directories) or path.
+    pub fn new(name: impl Into<String>) -> Self {
+        Program {
+            name: name.into(),
+            package: None,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// Names the Debian package to install when the program is missing.
+    #[must_use]
+    pub fn package(mut self, package: impl Into<String>) -> Self {
+        self.package = Some(package.into());
+        self
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments
+            .extend(arguments.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl AsRef<OsStr>) -> Self {
+        self.environment
+            .push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Runs it to its end; its standard output is thrown away.
+    pub fn run(&self) -> Result<(), RunError> {
+        self.execute(Stdio::null()).map(drop)
+    }
+
+    /// Runs it to its end and returns its standard output.
+    pub fn output(&self) -> Result<Vec<u8>, RunError> {
+        self.execute(Stdio::piped())
+    }
+
+    fn execute(&self, stdout: Stdio) -> Result<Vec<u8>, RunError> {
+        let mut child = self.spawn(stdout)?;
+        let stderr = child.stderr.take();
+        let tail = thread::spawn(move || stderr.map_or_else(String::new, last_lines));
+        let printed = child
+            .stdout
+            .take()
+            .map_or_else(|| Ok(Vec::new()), |pipe| self.collect(pipe));
+        if printed.is_err() {
+            // Nobody reads its output any more; waiting for it could be forever.
+            child.kill().ok();
+        }
+        let status = child.wait().map_err(|source| self.start_error(source))?;
+        let stderr = tail.join().unwrap_or_default();
+        let printed = printed?;
+        if status.success() {
+            Ok(printed)
+        } else {
+            Err(RunError::Failed {
+                command: self.to_string(),
+                status,
+                stderr,
+            })
+        }
+    }
+
+    fn spawn(&self, stdout: Stdio) -> Result<Child, RunError> {
+        #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+        let mut command = std::process::Command::new(&self.name);
+        command
+            .args(&self.arguments)
+            .env_clear()
+            .env("PATH", PATH)
+            .env("LC_ALL", "C.UTF-8")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(Stdio::piped());
+        command.spawn().map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => RunError::NotFound {
+                program: self.name.clone(),
+                package: self.package.clone(),
+            },
+            _ => self.start_error(source),
+        })
+    }
+
+    fn collect(&self, pipe: impl Read) -> Result<Vec<u8>, RunError> {
+        let mut printed = Vec::new();
+        let limit = u64::try_from(MAX_OUTPUT).unwrap_or(u64::MAX);
+        pipe.take(limit.saturating_add(1))
+            .read_to_end(&mut printed)
+            .map_err(|source| self.start_error(source))?;
+        if printed.len() > MAX_OUTPUT {
+            return Err(RunError::TooMuchOutput {
+                command: self.to_string(),
+            });
+        }
+        Ok(printed)
+    }
+
+    fn start_error(&self, source: io::Error) -> RunError {
+        RunError::Start {
+            command: self.to_string(),
+            source,
+        }
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        self.arguments.iter().try_for_each(|argument| {
+            let argument = argument.to_string_lossy();
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+            if !argument.is_empty() && argument.chars().all(plain) {
+                write!(f, " {argument}")
+            } else {
+                write!(f, " {argument:?}")
+            }
+        })
+    }
+}
+
+/// Reads a pipe to its end and keeps the last lines of it.
+fn last_lines(mut pipe: impl Read) -> String {
+    let mut tail = VecDeque::with_capacity(STDERR_TAIL);
+    let mut buffer = [0; 4096];
+    loop {
+        match pipe.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => {
+                tail.extend(&buffer[..read]);
+                tail.drain(..tail.len().saturating_sub(STDERR_TAIL));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    let tail = Vec::from(tail);
+    let text = String::from_utf8_lossy(&tail);
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines[lines.len().saturating_sub(STDERR_LINES)..].join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Program {
+        Program::new("sh").arg("-c").arg(script)
+    }
+
+    #[test]
+    fn output_is_what_the_program_printed() {
+        assert_eq!(shell("printf abc").output().unwrap(), b"abc");
+    }
+
+    #[test]
+    fn the_environment_holds_only_what_was_set() {
+        let printed = Program::new("env")
+            .env("SOURCE_DATE_EPOCH", "7")
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(printed).unwrap();
+        let mut names: Vec<_> = printed
+            .lines()
+            .filter_map(|l| l.split('=').next())
+            .collect();
+        names.sort_unstable();
+        assert_eq!(names, ["LC_ALL", "PATH", "SOURCE_DATE_EPOCH"]);
+    }
+
+    #[test]
+    fn a_failure_names_the_command_its_status_and_its_last_words() {
+        let error = shell("echo 'disk on fire' >&2; exit 3").run().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "sh -c \"echo 'disk on fire' >&2; exit 3\" failed (exit status: 3): disk on fire"
+        );
+    }
+
+    #[test]
+    fn only_the_last_lines_of_long_complaints_are_kept() {
+        let error = shell("seq 1 100000 >&2; exit 1")
+            .run()
+            .unwrap_err()
+            .to_string();
+        assert!(error.ends_with("99999; 100000"), "{error}");
+        assert!(error.len() < 500, "{error}");
+    }
+
+    #[test]
+    fn a_missing_program_names_its_package() {
+        let error = Program::new("mkfs.nowhere")
+            .package("nowhere-progs")
+            .run()
+            .unwrap_err();
+        assert!(matches!(error, RunError::NotFound { .. }));
+        assert_eq!(
+            error.to_string(),
+            "the program mkfs.nowhere was not found; install the package nowhere-progs (its name in Debian)"
+        );
+    }
+
+    #[test]
+    fn endless_output_is_cut_off() {
+        let error = Program::new("yes").output().unwrap_err();
+        assert!(matches!(error, RunError::TooMuchOutput { .. }));
+    }
+
+    #[test]
+    fn a_program_gets_no_input() {
+        assert_eq!(Program::new("cat").output().unwrap(), b"");
+    }
+}
