@@ -1,1 +1,28 @@
-fn main() {}
+//! The program `hull`: arguments, output, progress and hints around the
+//! operations of the other crates.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod environment;
+mod failure;
+mod hints;
+mod output;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let environment = environment::read();
+    if let Some(steps) = environment.stop_after {
+        hull_sys::durable::stop_after(steps);
+    }
+    let (cli, name) = match args::parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(error) => error.exit(),
+    };
+    match commands::run(cli, name, &environment) {
+        Ok(code) => code,
+        Err(failure) => hints::report(&failure, &environment),
+    }
+}

@@ -1,0 +1,177 @@
+//! The command line: what can be typed, and what it means.
+//!
+//! Names and conflicts are bootc's wherever bootc has the verb, so that
+//! scripts keep working. Help texts are for somebody who has not read the
+//! manual; man pages and completions are made from the same definitions.
+
+pub(crate) mod host;
+pub(crate) mod images;
+pub(crate) mod install;
+pub(crate) mod size;
+mod topics;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+/// The widest line of a help text, in columns.
+const HELP_WIDTH: usize = 80;
+
+/// Boot and update a machine from container images
+///
+/// hull turns a container image into the operating system of a machine. It
+/// downloads the next image while the machine runs, starts it at the next
+/// boot, and goes back if it does not come up.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hull",
+    version,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    /// Say more: further fields, and each object instead of a sum
+    #[arg(short, long, global = true, display_order = 900)]
+    pub(crate) verbose: bool,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// The verbs. `topics` groups them for `hull help`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Status(host::Status),
+    Upgrade(host::Upgrade),
+    Switch(host::Switch),
+    Rollback(host::Rollback),
+    History(host::History),
+    Pin(host::Pin),
+    Gc(host::Gc),
+    Fsck(host::Fsck),
+    #[command(subcommand)]
+    Install(install::Install),
+    #[command(subcommand)]
+    Image(images::Image),
+    Completion(images::Completion),
+    #[command(subcommand, hide = true)]
+    Internals(images::Internals),
+    Help(Help),
+}
+
+/// Explain hull, or one of its commands
+#[derive(Debug, Args)]
+pub(crate) struct Help {
+    /// The command to explain, such as `upgrade` or `install to-disk`
+    pub(crate) command: Vec<String>,
+}
+
+/// How a result is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lowercase")]
+pub(crate) enum Format {
+    /// Plain lines for people
+    HumanReadable,
+    /// YAML
+    Yaml,
+    /// JSON
+    Json,
+}
+
+/// Where the passwords of registries are.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Auth {
+    /// File with the passwords of registries
+    ///
+    /// In the format of containers-auth.json(5), as `podman login` writes it.
+    /// Without this option the machine's own files are used, the first of
+    /// auth.json in /run/ostree, /etc/ostree and /usr/lib/ostree that exists,
+    /// then those of containers.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
+}
+
+/// How the progress of long work is told.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ProgressOptions {
+    /// Do not show progress
+    #[arg(long)]
+    pub(crate) quiet: bool,
+
+    /// Write progress to this file descriptor, for programs
+    ///
+    /// One JSON object a line, in the schema that bootc's --progress-fd has.
+    /// The descriptor must be a pipe, a socket or a file. At most five lines
+    /// a second are written; a reader that is too slow misses some, and never
+    /// slows the work down.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..))]
+    pub(crate) progress_fd: Option<i32>,
+}
+
+/// How an image is found whose name has no transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub(crate) enum Transport {
+    /// A registry, over the network
+    #[default]
+    #[value(alias = "docker")]
+    Registry,
+    /// A directory in OCI's layout
+    Oci,
+    /// A tar archive of such a directory
+    OciArchive,
+}
+
+impl Transport {
+    /// The reference that hull's other parts understand.
+    ///
+    /// A name that brings its own transport (`docker://…`, `oci:…`) keeps it.
+    pub(crate) fn reference(self, name: &str) -> String {
+        let own = ["docker://", "oci:", "oci-archive:", "containers-storage:"];
+        if own.iter().any(|prefix| name.starts_with(prefix)) {
+            return name.to_owned();
+        }
+        match self {
+            Self::Registry => format!("docker://{name}"),
+            Self::Oci => format!("oci:{name}"),
+            Self::OciArchive => format!("oci-archive:{name}"),
+        }
+    }
+}
+
+/// The whole command, under the name that it was called by.
+pub(crate) fn command(name: &'static str) -> clap::Command {
+    let command = Cli::command()
+        .name(name)
+        .bin_name(name)
+        .max_term_width(HELP_WIDTH);
+    topics::describe(command)
+}
+
+/// Reads the arguments of the process; the first is the name it was called by.
+pub(crate) fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<(Cli, &'static str), clap::Error> {
+    let mut arguments = arguments.into_iter();
+    let name = called_by(arguments.next().as_deref());
+    let arguments = std::iter::once(OsString::from(name)).chain(arguments);
+    let mut command = command(name);
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    Ok((cli, name))
+}
+
+/// hull answers to bootc's name too, and then speaks of itself by it.
+fn called_by(argv0: Option<&std::ffi::OsStr>) -> &'static str {
+    let name = argv0.map(Path::new).and_then(Path::file_name);
+    if name.is_some_and(|name| name == "bootc") {
+        "bootc"
+    } else {
+        "hull"
+    }
+}
+
+#[cfg(test)]
+mod tests;

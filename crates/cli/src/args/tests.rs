@@ -1,0 +1,3 @@
+//! Tests of what the command line accepts.
+
+use super::*;

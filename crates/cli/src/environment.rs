@@ -1,0 +1,44 @@
+//! The environment variables that hull reads; it reads them here only.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+
+/// What the environment asks for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment {
+    /// `HULL_STOP_AFTER`: the process is cut after that many durable steps (for tests).
+    pub(crate) stop_after: Option<u32>,
+    /// Standard output takes colours.
+    pub(crate) colour_out: bool,
+    /// Standard error takes colours.
+    pub(crate) colour_err: bool,
+    /// Standard output is a terminal.
+    pub(crate) terminal_out: bool,
+    /// Standard error is a terminal that can move its cursor.
+    pub(crate) terminal_err: bool,
+}
+
+/// Reads the environment of the process.
+pub(crate) fn read() -> Environment {
+    let terminal_out = std::io::stdout().is_terminal();
+    let terminal_err = std::io::stderr().is_terminal();
+    let dumb = variable("TERM").is_none_or(|term| term == "dumb");
+    // https://no-color.org: set, and not empty
+    let colour = !dumb && variable("NO_COLOR").is_none_or(|value| value.is_empty());
+    let stop_after = variable("HULL_STOP_AFTER");
+    Environment {
+        stop_after: stop_after.and_then(|steps| steps.to_str()?.parse().ok()),
+        colour_out: terminal_out && colour,
+        colour_err: terminal_err && colour,
+        terminal_out,
+        terminal_err: terminal_err && !dumb,
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the place that reads the environment"
+)]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
