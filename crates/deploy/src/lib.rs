@@ -1,1 +1,11 @@
-//! Placeholder of the crate.
+//! What a machine has and should have: seal and stage, upgrade, switch, roll
+//! back, retain.
+//!
+//! Each operation observes ([`machine`]), decides (pure functions over
+//! [`state::HostState`]), and then acts, all under one lock. Its commit point
+//! is one new boot entry; what is old goes afterwards.
+
+#![forbid(unsafe_code)]
+
+pub mod retention;
+pub mod state;

@@ -144,3 +144,158 @@ impl HostState {
         self.entries_of(booted).next().map(|found| found.name)
     }
 }
+
+/// Machines for tests: deployment n has generation n and boot files `d<n>`.
+#[cfg(test)]
+pub(crate) mod fixtures {
+    use super::*;
+    use hull_boot::cmdline;
+    use hull_boot::entry::Entry;
+    use hull_boot::record::{BootFiles, ComposefsRecord, ImageRecord, Operation};
+    use hull_erofs::ObjectId;
+
+    pub(crate) struct Machine(pub(crate) HostState);
+
+    pub(crate) fn name(n: u64) -> DeploymentName {
+        let byte = u8::try_from(n).unwrap();
+        DeploymentName {
+            digest: ObjectId::from_bytes([byte; ObjectId::LEN]),
+            generation: n,
+        }
+    }
+
+    fn deployment(n: u64) -> Deployment {
+        Deployment {
+            name: name(n),
+            record: Record {
+                image: ImageRecord {
+                    reference: "docker://example.com/os:stable".into(),
+                    manifest_digest: format!("sha256:{}", "0".repeat(64)),
+                    version: Some(n.to_string()),
+                    created: None,
+                    architecture: "amd64".into(),
+                },
+                composefs: ComposefsRecord {
+                    digest: name(n).digest,
+                    verity: false,
+                },
+                kernel_arguments: Vec::new(),
+                boot_files: BootFiles {
+                    directory: format!("d{n}"),
+                    files: Vec::new(),
+                },
+                bound_images: Vec::new(),
+                previous: None,
+                operation: Operation::Upgrade,
+                created: "2026-01-01T00:00:00Z".into(),
+            },
+            has_etc: true,
+            pinned: false,
+        }
+    }
+
+    pub(crate) fn machine(entries: &[(u64, &str)]) -> Machine {
+        let mut machine = Machine(HostState::default());
+        for (n, file_name) in entries {
+            machine.0.deployments.insert(0, deployment(*n));
+            machine.entry(*n, file_name);
+        }
+        machine
+    }
+
+    impl Machine {
+        pub(crate) fn entry(&mut self, n: u64, file_name: &str) {
+            let entry_name = EntryName::parse(file_name).unwrap();
+            self.0.entries.push(InstalledEntry {
+                name: entry_name,
+                entry: Entry {
+                    title: format!("OS {n}"),
+                    version: entry_name.order,
+                    linux: format!("/EFI/hull/d{n}/linux"),
+                    initrds: Vec::new(),
+                    options: format!(
+                        "{} {}",
+                        cmdline::composefs_argument(&name(n).digest, false),
+                        cmdline::deployment_argument(&name(n))
+                    ),
+                },
+            });
+            self.0
+                .entries
+                .sort_by_key(|found| hull_boot::entry::loader_order(&found.name));
+        }
+
+        pub(crate) fn booted(mut self, n: u64) -> Self {
+            self.0.booted = Some(name(n));
+            self
+        }
+
+        pub(crate) fn staged(mut self, n: u64, file_name: &str) -> Self {
+            self = self.orphan(n);
+            self.entry(n, file_name);
+            self
+        }
+
+        pub(crate) fn orphan(mut self, n: u64) -> Self {
+            let mut added = deployment(n);
+            added.has_etc = false;
+            self.0.deployments.insert(0, added);
+            self
+        }
+
+        pub(crate) fn pinned(mut self, n: u64) -> Self {
+            for found in &mut self.0.deployments {
+                found.pinned |= found.name == name(n);
+            }
+            self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixtures::*;
+
+    #[test]
+    fn a_new_deployment_with_the_highest_entry_is_staged() {
+        let machine = machine(&[(1, "hull-1.conf")])
+            .booted(1)
+            .staged(2, "hull-2+3-0.conf");
+        let roles = machine.0.roles();
+        assert_eq!(roles.staged, Some(name(2)));
+        assert_eq!(roles.rollback, None);
+        assert!(!roles.rollback_queued);
+    }
+
+    #[test]
+    fn the_deployment_that_ran_before_is_the_rollback() {
+        let machine = machine(&[(1, "hull-1.conf"), (2, "hull-2.conf")]).booted(2);
+        assert_eq!(machine.0.roles().rollback, Some(name(1)));
+    }
+
+    #[test]
+    fn an_older_deployment_with_a_newer_entry_is_a_queued_rollback() {
+        let mut machine = machine(&[(1, "hull-1.conf"), (2, "hull-2.conf")]).booted(2);
+        machine.entry(1, "hull-3.conf");
+        let roles = machine.0.roles();
+        assert!(roles.rollback_queued);
+        assert_eq!(roles.rollback, Some(name(1)));
+        assert_eq!(roles.staged, None);
+    }
+
+    #[test]
+    fn after_the_loader_gave_up_the_new_one_the_old_one_runs_and_is_next() {
+        let machine = machine(&[(1, "hull-1.conf"), (2, "hull-2+0-3.conf")]).booted(1);
+        let roles = machine.0.roles();
+        assert_eq!(machine.0.next(), Some(name(1)));
+        assert!(machine.0.is_bad(&name(2)));
+        assert_eq!((roles.staged, roles.rollback), (None, None));
+    }
+
+    #[test]
+    fn numbers_start_after_the_highest_in_use() {
+        let machine = machine(&[(1, "hull-1.conf"), (7, "hull-9+0-3.conf")]).booted(1);
+        assert_eq!(machine.0.highest_order(), 9);
+        assert_eq!(machine.0.highest_generation(), 7);
+    }
+}

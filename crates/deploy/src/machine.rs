@@ -1,0 +1,286 @@
+//! A machine's disks, open: the physical root with the store and the
+//! deployments, and the EFI system partition. Reads what is there.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hull_boot::esp::{Esp, EspError};
+use hull_boot::loader;
+use hull_boot::record::{self, DeploymentName, RecordError};
+use hull_store::{Store, StoreError};
+use hull_sys::dir;
+use hull_sys::durable;
+use hull_sys::lock::{Lock, LockError, Wait};
+use rustix::fs::OFlags;
+
+use crate::state::{Deployment, Downloaded, HostState};
+
+/// The deployments, below the physical root.
+pub const DEPLOYMENTS: &str = "state/deploy";
+/// The directory that all deployments share as /var.
+pub const VAR: &str = "state/os/default/var";
+/// The store, below the physical root.
+pub const STORE: &str = "composefs";
+/// Beside the record: somebody asked to keep the deployment.
+const PIN: &str = "pinned";
+/// Beside the deployments' directory: an image that waits in the store.
+const DOWNLOADED: &str = "downloaded.json";
+/// How long an operation waits for another one to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A machine's disks.
+#[derive(Debug)]
+pub struct Machine {
+    /// The physical root file system.
+    pub root: OwnedFd,
+    /// `/state` on it.
+    pub state_dir: OwnedFd,
+    /// `/state/deploy` on it.
+    pub deployments: OwnedFd,
+    /// The EFI system partition.
+    pub esp: Esp,
+    /// `/composefs` on the physical root.
+    pub store: Store,
+    /// The deployment that runs, if this machine's system is the running one.
+    pub booted: Option<DeploymentName>,
+    /// Where efivarfs is mounted, if it is this machine's.
+    pub efivars: Option<PathBuf>,
+    /// What time it is, RFC 3339: written to records, never to images.
+    pub now: String,
+}
+
+/// A machine that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The operating system refused.
+    #[error("{what}: {source}")]
+    Io {
+        /// The path or the step.
+        what: String,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ESP cannot be read.
+    #[error(transparent)]
+    Esp(#[from] EspError),
+    /// Another operation is at work.
+    #[error("another hull is at work on this machine (waited {} s): try again when it is done", PATIENCE.as_secs())]
+    Busy,
+    /// A deployment of that name is not there.
+    #[error("there is no deployment {0}: see `hull status`")]
+    NoSuchDeployment(String),
+}
+
+/// Adds what was attempted to an I/O error.
+pub(crate) fn doing<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> MachineError {
+    move |source| MachineError::Io {
+        what: what.into(),
+        source: source.into(),
+    }
+}
+
+impl Machine {
+    /// Opens a machine whose physical root and ESP are these directories, and
+    /// makes the directories of hull that are missing.
+    pub fn create(
+        root: OwnedFd,
+        esp: OwnedFd,
+        verity: hull_store::Verity,
+        now: String,
+    ) -> Result<Self, MachineError> {
+        durable::make_dir(&root, STORE, 0o700).map_err(doing("/composefs"))?;
+        let state = durable::make_dir(&root, "state", 0o755).map_err(doing("/state"))?;
+        durable::make_dir(&state, "deploy", 0o755).map_err(doing("/state/deploy"))?;
+        let os = durable::make_dir(&state, "os", 0o755).map_err(doing("/state/os"))?;
+        durable::make_dir(&os, "default", 0o755).map_err(doing("/state/os/default"))?;
+        let store = dir::open_dir_beneath(&root, STORE).map_err(doing("/composefs"))?;
+        drop(Store::create(store, verity)?);
+        Self::open(root, esp, now)
+    }
+
+    /// Opens a machine whose physical root and ESP are these directories.
+    pub fn open(root: OwnedFd, esp: OwnedFd, now: String) -> Result<Self, MachineError> {
+        let store = dir::open_dir_beneath(&root, STORE).map_err(doing("/composefs"))?;
+        let state_dir = dir::open_dir_beneath(&root, "state").map_err(doing("/state"))?;
+        let deployments =
+            dir::open_dir_beneath(&root, DEPLOYMENTS).map_err(doing("/state/deploy"))?;
+        Ok(Self {
+            store: Store::open(store)?,
+            state_dir,
+            deployments,
+            root,
+            esp: Esp::new(esp),
+            booted: None,
+            efivars: None,
+            now,
+        })
+    }
+
+    /// Keeps other operations away while the guard lives.
+    pub fn lock(&self) -> Result<Lock, MachineError> {
+        match Lock::exclusive(&self.deployments, Wait::AtMost(PATIENCE)) {
+            Ok(lock) => Ok(lock),
+            Err(LockError::Busy { .. }) => Err(MachineError::Busy),
+            Err(LockError::Io(source)) => Err(doing("locking /state/deploy")(source)),
+        }
+    }
+
+    /// Reads what the machine has.
+    pub fn observe(&self) -> Result<HostState, MachineError> {
+        let (entries, unusable) = self.esp.entries()?;
+        let mut warnings: Vec<_> = unusable
+            .into_iter()
+            .map(|reason| format!("boot entry {reason}; hull leaves it alone"))
+            .collect();
+        let deployments = self.read_deployments(&mut warnings)?;
+        if let Some(efivars) = &self.efivars {
+            let loader_conf = self.esp.loader_conf()?;
+            for found in loader::foreign_defaults(efivars, &loader_conf) {
+                warnings.push(format!(
+                    "{found}: the boot loader obeys that and not the order of hull's entries, so upgrade and rollback may have no effect; unset it (bootctl set-default \"\")"
+                ));
+            }
+        }
+        let mut state = HostState {
+            deployments,
+            entries,
+            booted: self.booted,
+            downloaded: self.read_downloaded()?,
+            warnings,
+        };
+        state.warnings.extend(contradictions(&state));
+        Ok(state)
+    }
+
+    fn read_deployments(&self, warnings: &mut Vec<String>) -> Result<Vec<Deployment>, MachineError> {
+        let mut found = Vec::new();
+        for entry in dir::entries(&self.deployments).map_err(doing("/state/deploy"))? {
+            let Some(name) = entry.utf8_name().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            match self.read_deployment(name) {
+                Ok(deployment) => found.push(deployment),
+                Err(error) => warnings.push(format!("deployment {name}: {error}")),
+            }
+        }
+        found.sort_by_key(|deployment| std::cmp::Reverse(deployment.name.generation));
+        Ok(found)
+    }
+
+    fn read_deployment(&self, name: DeploymentName) -> Result<Deployment, RecordError> {
+        let directory = dir::open_dir_beneath(&self.deployments, name.to_string())
+            .map_err(RecordError::Read)?;
+        let has = |file| rustix::fs::accessat(&directory, file, rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty()).is_ok();
+        Ok(Deployment {
+            name,
+            record: record::read(&directory)?,
+            has_etc: has("etc"),
+            pinned: has(PIN),
+        })
+    }
+
+    fn read_downloaded(&self) -> Result<Option<Downloaded>, MachineError> {
+        match dir::read_file_at_most(&self.state_dir, DOWNLOADED, 64 << 10) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(doing("/state/downloaded.json")(error)),
+        }
+    }
+
+    /// Notes which image waits in the store, or that none does.
+    pub(crate) fn set_downloaded(&self, image: Option<&Downloaded>) -> Result<(), MachineError> {
+        match image {
+            Some(image) => {
+                let json = serde_json::to_vec(image).expect("strings only");
+                durable::replace(&self.state_dir, DOWNLOADED, 0o644, &json)
+            }
+            None => durable::remove(&self.state_dir, DOWNLOADED),
+        }
+        .map_err(doing("/state/downloaded.json"))
+    }
+
+    /// Keeps a deployment until it is unpinned, or takes that back.
+    pub fn pin(&self, name: &DeploymentName, pinned: bool) -> Result<(), MachineError> {
+        let _lock = self.lock()?;
+        let directory = dir::open_dir_beneath(&self.deployments, name.to_string())
+            .map_err(|_| MachineError::NoSuchDeployment(name.to_string()))?;
+        let done = if pinned {
+            durable::replace(&directory, PIN, 0o644, b"")
+        } else {
+            durable::remove(&directory, PIN)
+        };
+        done.and_then(|()| durable::sync_dir(&directory))
+            .map_err(doing(format!("pinning {name}")))
+    }
+
+    /// The directory of a deployment.
+    pub fn deployment_dir(&self, name: &DeploymentName) -> Result<OwnedFd, MachineError> {
+        dir::open_dir_beneath(&self.deployments, name.to_string())
+            .map_err(doing(format!("/state/deploy/{name}")))
+    }
+
+    /// Bytes that are free on the physical root.
+    pub fn free_bytes(&self) -> Result<u64, MachineError> {
+        let stat = rustix::fs::fstatvfs(&self.root).map_err(doing("the root file system"))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// What does not fit together between entries and deployments.
+fn contradictions(state: &HostState) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for found in &state.entries {
+        match found.entry.deployment() {
+            Some(name) if state.deployment(&name).is_none() => warnings.push(format!(
+                "boot entry {} starts deployment {name}, which is missing: `hull gc` removes the entry",
+                found.name
+            )),
+            None => warnings.push(format!("boot entry {} names no deployment", found.name)),
+            Some(_) => {}
+        }
+    }
+    for deployment in &state.deployments {
+        if state.is_bad(&deployment.name) {
+            warnings.push(format!(
+                "deployment {} did not come up in {} tries, the boot loader has given it up",
+                deployment.name,
+                hull_boot::entry::TRIES
+            ));
+        }
+    }
+    warnings
+}
+
+/// Removes a directory and all that is in it, without following links or
+/// entering other file systems' mounts.
+pub(crate) fn remove_tree(parent: impl AsFd, name: &str) -> io::Result<()> {
+    let parent = parent.as_fd();
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = match dir::open_beneath(parent, name, flags) {
+        Ok(fd) => fd,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    empty_directory(&fd)?;
+    Ok(rustix::fs::unlinkat(parent, name, rustix::fs::AtFlags::REMOVEDIR)?)
+}
+
+fn empty_directory(fd: &OwnedFd) -> io::Result<()> {
+    for entry in dir::entries(fd)? {
+        if entry.kind == rustix::fs::FileType::Directory {
+            let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let inner = dir::open_beneath(fd, entry.name.as_c_str(), flags)?;
+            empty_directory(&inner)?;
+            rustix::fs::unlinkat(fd, entry.name.as_c_str(), rustix::fs::AtFlags::REMOVEDIR)?;
+        } else {
+            rustix::fs::unlinkat(fd, entry.name.as_c_str(), rustix::fs::AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
