@@ -11,5 +11,11 @@
 
 pub mod digest;
 pub mod layer;
+pub mod manifest;
+pub mod platform;
+pub mod reference;
 
 pub use digest::Digest;
+pub use manifest::{ImageConfig, Manifest};
+pub use platform::Platform;
+pub use reference::Reference;

@@ -1,0 +1,623 @@
+//! What a person writes to name an image, parsed.
+//!
+//! The syntax is that of the containers tools: `docker://host/repository`, with
+//! a tag, a digest or both, or the same without `docker://`;
+//! `oci:directory[:name]` and `oci-archive:file[:name]`.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use crate::digest::Digest;
+
+/// The tag that is meant where neither tag nor digest is given.
+pub const DEFAULT_TAG: &str = "latest";
+
+const MAX_LENGTH: usize = 4096;
+const MAX_REPOSITORY: usize = 255;
+const MAX_TAG: usize = 128;
+const MAX_NAME: usize = 255;
+
+/// Names an image and says where it is.
+///
+/// [`fmt::Display`] writes what [`Reference::parse`] reads.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reference {
+    /// An image in a registry.
+    Registry(RegistryReference),
+    /// An image in a directory with the OCI image layout.
+    Layout(FileReference),
+    /// An image in an uncompressed tar of such a directory.
+    Archive(FileReference),
+}
+
+/// An image in a registry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RegistryReference {
+    host: String,
+    repository: String,
+    tag: Option<String>,
+    digest: Option<Digest>,
+}
+
+/// An image in a directory or a file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileReference {
+    path: String,
+    name: Option<String>,
+    digest: Option<Digest>,
+}
+
+impl RegistryReference {
+    /// The registry: a host name or address, with `:port` where one is given.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The repository within the registry, such as `library/debian`.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The tag, if one is given.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// The digest, if one is given; it decides then, whatever the tag.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
+    /// `host/repository`.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.host, self.repository)
+    }
+
+    /// What to ask the registry for: the digest, else the tag, else `latest`.
+    pub fn selector(&self) -> String {
+        match (&self.digest, &self.tag) {
+            (Some(digest), _) => digest.to_string(),
+            (None, Some(tag)) => tag.clone(),
+            (None, None) => DEFAULT_TAG.to_owned(),
+        }
+    }
+
+    /// The same image under another `host/repository`.
+    pub(crate) fn at(&self, name: &str) -> Result<Self, ReferenceError> {
+        let (host, repository) = parse_name(name, name)?;
+        Ok(Self {
+            host,
+            repository,
+            ..self.clone()
+        })
+    }
+}
+
+impl FileReference {
+    /// The directory or the file.
+    pub fn path(&self) -> &Path {
+        Path::new(&self.path)
+    }
+
+    /// The name of the image in there (annotation `org.opencontainers.image.ref.name`), if given.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The digest, if one is given; it decides then, whatever the name.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+}
+
+impl Reference {
+    /// Parses what a person wrote.
+    ///
+    /// Without a transport it is the name of an image in a registry. Short
+    /// names (`debian`) are refused: which registry is meant depends on the
+    /// machine, and what boots must not.
+    pub fn parse(text: &str) -> Result<Self, ReferenceError> {
+        if text.len() > MAX_LENGTH {
+            return Err(ReferenceError::TooLong(text.len()));
+        }
+        if let Some(rest) = text.strip_prefix("docker://") {
+            return parse_registry(rest, text).map(Self::Registry);
+        }
+        if let Some(rest) = text.strip_prefix("oci:") {
+            return parse_file(rest, text).map(Self::Layout);
+        }
+        if let Some(rest) = text.strip_prefix("oci-archive:") {
+            return parse_file(rest, text).map(Self::Archive);
+        }
+        for transport in [
+            "docker-archive",
+            "docker-daemon",
+            "containers-storage",
+            "dir",
+            "ostree",
+        ] {
+            if text
+                .strip_prefix(transport)
+                .is_some_and(|rest| rest.starts_with(':'))
+            {
+                return Err(ReferenceError::UnknownTransport(transport.to_owned()));
+            }
+        }
+        if let Some((transport, _)) = text.split_once("://") {
+            return Err(ReferenceError::UnknownTransport(transport.to_owned()));
+        }
+        parse_registry(text, text).map(Self::Registry)
+    }
+
+    /// Parses the two fields of bootc's status: the transport (`registry`,
+    /// `oci`, `oci-archive`) and the image.
+    pub fn from_transport(transport: &str, image: &str) -> Result<Self, ReferenceError> {
+        if image.len() > MAX_LENGTH {
+            return Err(ReferenceError::TooLong(image.len()));
+        }
+        match transport {
+            "registry" | "docker" => {
+                parse_registry(image.strip_prefix("docker://").unwrap_or(image), image)
+                    .map(Self::Registry)
+            }
+            "oci" => parse_file(image, image).map(Self::Layout),
+            "oci-archive" => parse_file(image, image).map(Self::Archive),
+            other => Err(ReferenceError::UnknownTransport(other.to_owned())),
+        }
+    }
+
+    /// The transport as bootc's status names it.
+    pub fn transport(&self) -> &'static str {
+        match self {
+            Self::Registry(_) => "registry",
+            Self::Layout(_) => "oci",
+            Self::Archive(_) => "oci-archive",
+        }
+    }
+
+    /// The image without its transport, as in bootc's status.
+    pub fn image(&self) -> String {
+        match self {
+            Self::Registry(reference) => reference.to_string(),
+            Self::Layout(reference) | Self::Archive(reference) => reference.to_string(),
+        }
+    }
+
+    /// The digest, if one is given.
+    pub fn digest(&self) -> Option<&Digest> {
+        match self {
+            Self::Registry(reference) => reference.digest(),
+            Self::Layout(reference) | Self::Archive(reference) => reference.digest(),
+        }
+    }
+
+    /// The same place, with exactly the manifest of that digest: what a tag was moved to
+    /// since does not matter. The tag stays, for people.
+    #[must_use]
+    pub fn with_digest(&self, digest: Digest) -> Self {
+        let mut pinned = self.clone();
+        match &mut pinned {
+            Self::Registry(reference) => reference.digest = Some(digest),
+            Self::Layout(reference) | Self::Archive(reference) => reference.digest = Some(digest),
+        }
+        pinned
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(reference) => write!(f, "docker://{reference}"),
+            Self::Layout(reference) => write!(f, "oci:{reference}"),
+            Self::Archive(reference) => write!(f, "oci-archive:{reference}"),
+        }
+    }
+}
+
+impl fmt::Display for RegistryReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.host, self.repository)?;
+        write_selectors(f, self.tag.as_deref(), self.digest.as_ref())
+    }
+}
+
+impl fmt::Display for FileReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        write_selectors(f, self.name.as_deref(), self.digest.as_ref())
+    }
+}
+
+fn write_selectors(
+    f: &mut fmt::Formatter<'_>,
+    tag: Option<&str>,
+    digest: Option<&Digest>,
+) -> fmt::Result {
+    if let Some(tag) = tag {
+        write!(f, ":{tag}")?;
+    }
+    if let Some(digest) = digest {
+        write!(f, "@{digest}")?;
+    }
+    Ok(())
+}
+
+/// A text that names no image.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum ReferenceError {
+    /// Longer than any sensible name.
+    #[error("the image reference is {0} bytes long; {MAX_LENGTH} are allowed")]
+    TooLong(usize),
+    /// A name without a registry.
+    #[error(
+        "{0:?} names no registry: write it in full, such as docker.io/library/debian or quay.io/team/image"
+    )]
+    ShortName(String),
+    /// A transport that hull does not read.
+    #[error("the transport {0:?} is not supported: use docker://, oci: or oci-archive:")]
+    UnknownTransport(String),
+    /// The host part is none.
+    #[error("{text:?}: {host:?} is not a registry's host name, address or host:port")]
+    Host {
+        /// The whole reference.
+        text: String,
+        /// The part that is wrong.
+        host: String,
+    },
+    /// The repository part is none.
+    #[error(
+        "{text:?}: {repository:?} is not a repository name: lower-case letters, digits and single separators . _ __ - between slashes"
+    )]
+    Repository {
+        /// The whole reference.
+        text: String,
+        /// The part that is wrong.
+        repository: String,
+    },
+    /// The tag part is none.
+    #[error(
+        "{text:?}: {tag:?} is not a tag: up to 128 letters, digits and _ . - that do not begin with . or -"
+    )]
+    Tag {
+        /// The whole reference.
+        text: String,
+        /// The part that is wrong.
+        tag: String,
+    },
+    /// The digest part is none.
+    #[error("{text:?}: {source}")]
+    Digest {
+        /// The whole reference.
+        text: String,
+        /// What is wrong.
+        source: crate::digest::InvalidDigest,
+    },
+    /// No path, or one that cannot be.
+    #[error("{0:?} names no directory or file: write oci:DIR[:NAME] or oci-archive:FILE[:NAME]")]
+    Path(String),
+    /// The name of an image in a layout is none.
+    #[error("{text:?}: {name:?} is not the name of an image in a layout")]
+    Name {
+        /// The whole reference.
+        text: String,
+        /// The part that is wrong.
+        name: String,
+    },
+}
+
+fn parse_registry(rest: &str, text: &str) -> Result<RegistryReference, ReferenceError> {
+    let (rest, digest) = match rest.split_once('@') {
+        Some((rest, digest)) => (rest, Some(parse_digest(digest, text)?)),
+        None => (rest, None),
+    };
+    // A colon after the last slash begins a tag; one before it, a port.
+    let slash = rest.rfind('/').unwrap_or(0);
+    let (name, tag) = match rest[slash..].find(':') {
+        Some(colon) => (&rest[..slash + colon], Some(&rest[slash + colon + 1..])),
+        None => (rest, None),
+    };
+    let (host, repository) = parse_name(name, text)?;
+    if let Some(tag) = tag
+        && !is_tag(tag)
+    {
+        return Err(ReferenceError::Tag {
+            text: text.to_owned(),
+            tag: tag.to_owned(),
+        });
+    }
+    Ok(RegistryReference {
+        host,
+        repository,
+        tag: tag.map(str::to_owned),
+        digest,
+    })
+}
+
+fn parse_name(name: &str, text: &str) -> Result<(String, String), ReferenceError> {
+    let short = || ReferenceError::ShortName(text.to_owned());
+    let (host, repository) = name.split_once('/').ok_or_else(short)?;
+    if !host.contains(['.', ':']) && host != "localhost" {
+        return Err(short());
+    }
+    if !is_host(host) {
+        return Err(ReferenceError::Host {
+            text: text.to_owned(),
+            host: host.to_owned(),
+        });
+    }
+    if !is_repository(repository) {
+        return Err(ReferenceError::Repository {
+            text: text.to_owned(),
+            repository: repository.to_owned(),
+        });
+    }
+    // Docker Hub's official images have a name of two parts, of which people write one.
+    let repository = if host == "docker.io" && !repository.contains('/') {
+        format!("library/{repository}")
+    } else {
+        repository.to_owned()
+    };
+    Ok((host.to_owned(), repository))
+}
+
+fn parse_file(rest: &str, text: &str) -> Result<FileReference, ReferenceError> {
+    let (rest, digest) = match rest.rsplit_once('@') {
+        Some((rest, digest)) if digest.starts_with("sha256:") || digest.starts_with("sha512:") => {
+            (rest, Some(parse_digest(digest, text)?))
+        }
+        _ => (rest, None),
+    };
+    let (path, name) = match rest.split_once(':') {
+        Some((path, name)) => (path, Some(name)),
+        None => (rest, None),
+    };
+    if path.is_empty() || path.contains('\0') {
+        return Err(ReferenceError::Path(text.to_owned()));
+    }
+    if let Some(name) = name
+        && !is_layout_name(name)
+    {
+        return Err(ReferenceError::Name {
+            text: text.to_owned(),
+            name: name.to_owned(),
+        });
+    }
+    Ok(FileReference {
+        path: path.to_owned(),
+        name: name.map(str::to_owned),
+        digest,
+    })
+}
+
+fn parse_digest(digest: &str, text: &str) -> Result<Digest, ReferenceError> {
+    digest.parse().map_err(|source| ReferenceError::Digest {
+        text: text.to_owned(),
+        source,
+    })
+}
+
+fn is_host(host: &str) -> bool {
+    let (name, port) = if host.starts_with('[') {
+        match host.split_once(']') {
+            Some((address, rest)) => {
+                if address[1..].parse::<std::net::Ipv6Addr>().is_err() {
+                    return false;
+                }
+                match rest.strip_prefix(':') {
+                    Some(port) => (None, Some(port)),
+                    None if rest.is_empty() => (None, None),
+                    None => return false,
+                }
+            }
+            None => return false,
+        }
+    } else {
+        match host.split_once(':') {
+            Some((name, port)) => (Some(name), Some(port)),
+            None => (Some(host), None),
+        }
+    };
+    name.is_none_or(is_host_name) && port.is_none_or(is_port)
+}
+
+fn is_host_name(name: &str) -> bool {
+    name.len() <= 253
+        && name.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        })
+}
+
+fn is_port(port: &str) -> bool {
+    port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+// distribution-spec, "Pulling manifests".
+fn is_repository(repository: &str) -> bool {
+    repository.len() <= MAX_REPOSITORY && repository.split('/').all(is_repository_component)
+}
+
+fn is_repository_component(component: &str) -> bool {
+    let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let ends_in_words = component.bytes().next().is_some_and(is_word)
+        && component.bytes().next_back().is_some_and(is_word);
+    ends_in_words
+        && component
+            .split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+            .all(|separator| {
+                matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-')
+            })
+}
+
+fn is_tag(tag: &str) -> bool {
+    (1..=MAX_TAG).contains(&tag.len())
+        && !tag.starts_with(['.', '-'])
+        && tag
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+// image-spec, annotations: org.opencontainers.image.ref.name.
+fn is_layout_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len())
+        && name.bytes().all(|b| {
+            b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':' | b'@' | b'/' | b'+')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SHA: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    fn registry(text: &str) -> RegistryReference {
+        match Reference::parse(text).unwrap() {
+            Reference::Registry(reference) => reference,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_bare_name_is_a_registry_name() {
+        let reference = registry("quay.io/fedora/bootc:42");
+        assert_eq!(reference.host(), "quay.io");
+        assert_eq!(reference.repository(), "fedora/bootc");
+        assert_eq!(reference.tag(), Some("42"));
+        assert_eq!(reference, registry("docker://quay.io/fedora/bootc:42"));
+    }
+
+    #[test]
+    fn a_port_is_not_taken_for_a_tag() {
+        let reference = registry("localhost:5000/x");
+        assert_eq!(
+            (reference.host(), reference.tag()),
+            ("localhost:5000", None)
+        );
+        assert_eq!(reference.selector(), "latest");
+        assert_eq!(registry("[::1]:5000/x:y").host(), "[::1]:5000");
+    }
+
+    #[test]
+    fn a_digest_decides_where_a_tag_is_given_too() {
+        let reference = registry(&format!("docker://10.0.2.2:5000/debian:stable@{SHA}"));
+        assert_eq!(reference.tag(), Some("stable"));
+        assert_eq!(reference.selector(), SHA);
+    }
+
+    #[test]
+    fn official_images_of_docker_hub_get_their_whole_name() {
+        assert_eq!(
+            Reference::parse("docker.io/debian").unwrap().to_string(),
+            "docker://docker.io/library/debian"
+        );
+    }
+
+    #[test]
+    fn short_names_are_refused_with_advice() {
+        for text in ["debian", "debian:12", "library/debian", "docker://debian"] {
+            let error = Reference::parse(text).unwrap_err();
+            assert!(matches!(error, ReferenceError::ShortName(_)), "{text}");
+            assert!(error.to_string().contains("docker.io/library/debian"));
+        }
+    }
+
+    #[test]
+    fn layouts_take_a_name_or_a_digest() {
+        let Reference::Layout(reference) = Reference::parse("oci:/a/b:quay.io/x/y:1").unwrap()
+        else {
+            panic!("a layout is expected");
+        };
+        assert_eq!(reference.path(), Path::new("/a/b"));
+        assert_eq!(reference.name(), Some("quay.io/x/y:1"));
+        let Reference::Layout(reference) = Reference::parse(&format!("oci:a@b@{SHA}")).unwrap()
+        else {
+            panic!("a layout is expected");
+        };
+        assert_eq!(reference.path(), Path::new("a@b"));
+        assert_eq!(reference.digest().unwrap().to_string(), SHA);
+        let archive = Reference::parse("oci-archive:x.tar:stable").unwrap();
+        assert_eq!(archive.transport(), "oci-archive");
+        assert_eq!(archive.image(), "x.tar:stable");
+    }
+
+    #[test]
+    fn what_names_no_image_is_refused() {
+        for text in [
+            "",
+            "docker://",
+            "oci:",
+            "oci-archive:",
+            "oci::tag",
+            "quay.io/",
+            "quay.io//x",
+            "quay.io/x/",
+            "quay.io/X",
+            "quay.io/a/../b",
+            "quay.io/a___b",
+            "quay.io/-a",
+            "quay.io/a:",
+            "quay.io/a:-b",
+            "quay.io/a@sha256:00",
+            "quay.io/a@md5:d41d8cd98f00b204e9800998ecf8427e",
+            "user@quay.io/a",
+            "quay.io:0/a",
+            "quay.io:99999/a",
+            "quay..io/a",
+            "[::1/a",
+            "[zz]/a.b",
+            "https://quay.io/a/b",
+            "containers-storage:quay.io/a",
+            "quay.io/a b",
+            "oci:dir:",
+            "oci:dir:a b",
+        ] {
+            assert!(Reference::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bootc_transport_words_give_the_same_references() {
+        let reference = Reference::from_transport("registry", "quay.io/a/b:1").unwrap();
+        assert_eq!(reference, Reference::parse("quay.io/a/b:1").unwrap());
+        assert!(Reference::from_transport("dir", "/x").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_parsed_or_refused_and_display_round_trips(text in "\\PC{0,80}") {
+            if let Ok(reference) = Reference::parse(&text) {
+                prop_assert_eq!(Reference::parse(&reference.to_string()).unwrap(), reference);
+            }
+        }
+
+        #[test]
+        fn references_round_trip_through_text_and_through_status(
+            text in "(docker://)?([a-z]{1,5}\\.[a-z]{2}|localhost)(:[1-9][0-9]{0,3})?(/[a-z0-9]{1,4}((\\.|_|__|-{1,3})[a-z0-9]{1,3})?){1,3}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,9})?|oci(-archive)?:[a-z@/. ]{1,9}(:[a-z:@/+]{1,9})?",
+            pin: bool,
+        ) {
+            let mut reference = Reference::parse(&text).unwrap();
+            if pin {
+                reference = reference.with_digest(SHA.parse().unwrap());
+            }
+            prop_assert_eq!(&Reference::parse(&reference.to_string()).unwrap(), &reference);
+            let again = Reference::from_transport(reference.transport(), &reference.image());
+            prop_assert_eq!(again.unwrap(), reference);
+        }
+    }
+}
