@@ -6,7 +6,7 @@
 //! each operation is shown to leave the old state or the new one.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -133,6 +133,24 @@ pub fn symlink(target: &str, dir: impl AsFd, name: &str) -> io::Result<()> {
     Ok(rustix::fs::symlinkat(target, dir, name)?)
 }
 
+/// Gives a file that was opened with `O_TMPFILE` its name; `EEXIST` where it is
+/// taken. Needs `/proc`.
+///
+/// Atomic for processes; the contents are on disk only after [`sync_file`]
+/// before it or [`barrier`], the directory entry only after [`sync_dir`] or
+/// [`barrier`]. After a power cut without them the file can be there and be
+/// shorter than it was.
+pub fn link_unnamed(file: impl AsFd, dir: impl AsFd, name: &str) -> io::Result<()> {
+    step();
+    Ok(rustix::fs::linkat(
+        rustix::fs::CWD,
+        format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()),
+        dir,
+        name,
+        AtFlags::SYMLINK_FOLLOW,
+    )?)
+}
+
 /// Removes the file or link `name`; not existing is fine.
 pub fn remove(dir: impl AsFd, name: &str) -> io::Result<()> {
     step();
@@ -203,6 +221,19 @@ mod tests {
         replace(&dir, "a", 0o644, b"two").unwrap();
         assert_eq!(std::fs::read(temp.path().join("a")).unwrap(), b"two");
         assert!(!temp.path().join(".a.new").exists());
+    }
+
+    #[test]
+    fn an_unnamed_file_gets_a_name_that_is_free_only() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = open(temp.path());
+        let unnamed = || {
+            let flags = OFlags::TMPFILE | OFlags::RDWR;
+            rustix::fs::openat(&dir, ".", flags, Mode::RUSR).unwrap()
+        };
+        link_unnamed(unnamed(), &dir, "a").unwrap();
+        let error = link_unnamed(unnamed(), &dir, "a").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
     }
 
     #[test]

@@ -1,0 +1,226 @@
+//! Writing objects.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use hull_erofs::ObjectId;
+use hull_erofs::fsverity::Hasher;
+use hull_sys::durable;
+use hull_sys::verity::State;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{During, StoreError};
+use crate::names;
+use crate::session::{Session, passing_name};
+use crate::store::{compare_measured, verity_error};
+
+/// Contents up to this length are collected in memory, so that nothing is
+/// written for one that is in the store already.
+const IN_MEMORY: usize = 128 * 1024;
+
+/// The permissions that upstream gives an object.
+const MODE: u32 = 0o644;
+
+/// Takes in a content in pieces, and names it by its digest at the end.
+///
+/// Dropped without [`Self::finish`], it leaves nothing behind.
+#[derive(Debug)]
+pub struct ObjectWriter<'s> {
+    session: &'s Session,
+    /// What is not in the file yet.
+    buffer: Vec<u8>,
+    /// Once the content is too long for the memory, the file without a name that
+    /// it is written to, and the digest of what is in there.
+    file: Option<(File, Box<Hasher>)>,
+}
+
+impl<'s> ObjectWriter<'s> {
+    pub(crate) fn new(session: &'s Session) -> Self {
+        Self {
+            session,
+            buffer: Vec::new(),
+            file: None,
+        }
+    }
+
+    /// Takes in the next bytes.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.write_all(bytes)
+            .during(|| "writing an object".to_owned())
+    }
+
+    /// Puts the content into the store, unless it is there; returns its name and
+    /// its size in bytes.
+    ///
+    /// On disk only after [`Session::barrier`], or once a link leads to it.
+    pub fn finish(mut self) -> Result<(ObjectId, u64), StoreError> {
+        let placed = if self.file.is_some() {
+            self.spill(&[]).during(|| "writing an object".to_owned())?;
+            let (file, hasher) = self.file.take().expect("it was looked at above");
+            let size = hasher.length();
+            let id = hasher.finalize();
+            place_file(self.session, &id, file, size)?;
+            (id, size)
+        } else {
+            let id = hull_erofs::fsverity::digest(&self.buffer);
+            place_content(self.session, &id, &self.buffer)?;
+            (id, length(&self.buffer))
+        };
+        self.session.mark_unsynced();
+        Ok(placed)
+    }
+
+    /// Writes the buffer and `more` to the file.
+    fn spill(&mut self, more: &[u8]) -> io::Result<()> {
+        if self.file.is_none() {
+            let file = unnamed(self.session, "objects")?;
+            self.file = Some((File::from(file), Box::default()));
+        }
+        let (file, hasher) = self.file.as_mut().expect("it was made above");
+        for bytes in [self.buffer.as_slice(), more] {
+            hasher.update(bytes);
+            file.write_all(bytes)?;
+        }
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+impl Write for ObjectWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() + bytes.len() <= IN_MEMORY {
+            self.buffer.extend_from_slice(bytes);
+        } else if bytes.len() < IN_MEMORY / 2 {
+            self.spill(&[])?;
+            self.buffer.extend_from_slice(bytes);
+        } else {
+            self.spill(bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Puts a content in memory into its place, unless it is there.
+pub(crate) fn place_content(
+    session: &Session,
+    id: &ObjectId,
+    content: &[u8],
+) -> Result<(), StoreError> {
+    if is_there(session, id, length(content))? {
+        return Ok(());
+    }
+    let writing = || format!("writing object {id}");
+    let hex = id.to_hex();
+    let shard = format!("objects/{}", &hex[..2]);
+    let file = match unnamed(session, &shard) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_shard(session, id)?;
+            unnamed(session, &shard)
+        }
+        opened => opened,
+    };
+    let mut file = File::from(file.during(writing)?);
+    file.write_all(content).during(writing)?;
+    name(session, id, file, length(content))
+}
+
+/// Puts a file without a name into its place, unless it is there.
+fn place_file(session: &Session, id: &ObjectId, file: File, size: u64) -> Result<(), StoreError> {
+    if is_there(session, id, size)? {
+        return Ok(());
+    }
+    name(session, id, file, size)
+}
+
+/// Whether the object is there and whole.
+///
+/// A power cut before the barrier can leave an object shorter than it was
+/// (never of the right length with other bytes: ext4, xfs and btrfs extend a
+/// file's length only after its data is written), so the length is compared. A
+/// repairing session compares the content.
+fn is_there(session: &Session, id: &ObjectId, size: u64) -> Result<bool, StoreError> {
+    if session.store().object_size(id)? != Some(size) {
+        return Ok(false);
+    }
+    if !session.repairing() {
+        return Ok(true);
+    }
+    match crate::fsck::content_digest(session.store(), id) {
+        Ok(actual) => Ok(actual == *id),
+        // Unreadable is as bad as changed.
+        Err(StoreError::Io { .. } | StoreError::Corrupt { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives the whole file its name as an object, with fs-verity where there is.
+fn name(session: &Session, id: &ObjectId, file: File, size: u64) -> Result<(), StoreError> {
+    let file = if session.store().verity() {
+        with_verity(file, id)?
+    } else {
+        OwnedFd::from(file)
+    };
+    let writing = || format!("writing object {id}");
+    let root = session.store().root();
+    let path = names::object_path(id);
+    let mut linked = durable::link_unnamed(&file, root, &path);
+    if linked
+        .as_ref()
+        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    {
+        make_shard(session, id)?;
+        linked = durable::link_unnamed(&file, root, &path);
+    }
+    match linked {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Another session was faster; or what is there is damaged.
+            if is_there(session, id, size)? {
+                return Ok(());
+            }
+            let passing = passing_name();
+            durable::link_unnamed(&file, root, &passing).during(writing)?;
+            durable::rename(root, &passing, root, &path).during(writing)
+        }
+        linked => linked.during(writing),
+    }
+}
+
+fn with_verity(file: File, id: &ObjectId) -> Result<OwnedFd, StoreError> {
+    let enabling = || format!("writing object {id} with fs-verity");
+    let readable = hull_sys::verity::reopen_read_only(&file).during(enabling)?;
+    drop(file);
+    hull_sys::verity::enable(&readable).map_err(|error| verity_error(enabling(), error))?;
+    match compare_measured(readable.as_fd(), id)? {
+        State::Enabled(_) => Ok(readable),
+        State::Disabled | State::Unsupported => Err(StoreError::NoVerity),
+    }
+}
+
+fn make_shard(session: &Session, id: &ObjectId) -> Result<(), StoreError> {
+    let path = format!("objects/{}", &id.to_hex()[..2]);
+    durable::make_dir(session.store().root(), &path, 0o755)
+        .map(drop)
+        .during(|| format!("writing the directory {path} of the store"))
+}
+
+fn unnamed(session: &Session, directory: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(MODE);
+    match rustix::fs::openat(session.store().root(), directory, flags, mode) {
+        Err(Errno::OPNOTSUPP) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the file system has no files without a name (O_TMPFILE)",
+        )),
+        opened => Ok(opened?),
+    }
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).expect("a length in memory fits in 64 bits")
+}

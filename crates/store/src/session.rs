@@ -1,0 +1,199 @@
+//! Using a store: writing to it, and keeping what is in it.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use hull_erofs::ObjectId;
+use hull_sys::durable;
+use hull_sys::lock::{Lock, LockError, Wait};
+
+use crate::error::{During, StoreError};
+use crate::names::{self, Kind, PASSING};
+use crate::object::{self, ObjectWriter};
+use crate::refs::{self, Target};
+use crate::store::{Store, make_directories};
+use crate::stream::StreamBuilder;
+
+/// How long a session waits for a collection, which takes a second or so.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A time of use of a store: what it wrote or saw is not collected before it is
+/// dropped.
+///
+/// Threads may share it. Sessions of several processes may write the same things
+/// at once. What no reference leads to when the session ends is collected later.
+#[derive(Debug)]
+pub struct Session {
+    store: Store,
+    repairing: bool,
+    /// Something was put since the last barrier (or found there, put by a
+    /// session that may not have come to its barrier yet).
+    unsynced: AtomicBool,
+    /// Held during a barrier, so that one who finds nothing to sync waits for it.
+    barrier: Mutex<()>,
+    /// Held for its lock.
+    _lock: Lock,
+}
+
+impl Session {
+    pub(crate) fn begin(store: &Store, repairing: bool) -> Result<Self, StoreError> {
+        store.meta().require_writable()?;
+        let lock = match Lock::shared(store.root(), Wait::For(PATIENCE)) {
+            Ok(lock) => lock,
+            Err(LockError::Busy) => {
+                return Err(StoreError::Busy {
+                    holder: "its garbage has been being collected",
+                    seconds: PATIENCE.as_secs(),
+                });
+            }
+            Err(LockError::Io(error)) => return Err(StoreError::io("locking the store", error)),
+        };
+        make_directories(store.root())?;
+        Ok(Self {
+            store: store.clone(),
+            repairing,
+            unsynced: AtomicBool::new(false),
+            barrier: Mutex::new(()),
+            _lock: lock,
+        })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Whether this session was begun with [`Store::repair_session`]: then a
+    /// stream that is found has to be made again, since its objects may be bad.
+    pub fn repairing(&self) -> bool {
+        self.repairing
+    }
+
+    /// Puts a content that is in memory into the store, unless it is there.
+    ///
+    /// On disk only after [`Self::barrier`], or once a link leads to it.
+    pub fn put(&self, content: &[u8]) -> Result<ObjectId, StoreError> {
+        let id = hull_erofs::fsverity::digest(content);
+        object::place_content(self, &id, content)?;
+        self.unsynced.store(true, Ordering::SeqCst);
+        Ok(id)
+    }
+
+    /// Begins to put a content that comes in pieces.
+    pub fn writer(&self) -> ObjectWriter<'_> {
+        ObjectWriter::new(self)
+    }
+
+    /// Whether the object is there. Its content is not looked at.
+    pub fn has(&self, id: &ObjectId) -> Result<bool, StoreError> {
+        let there = self.store.object_size(id)?.is_some();
+        if there {
+            self.unsynced.store(true, Ordering::SeqCst);
+        }
+        Ok(there)
+    }
+
+    /// Begins a stream. `content_type` is any number, which readers compare.
+    pub fn stream(&self, content_type: u64) -> StreamBuilder {
+        StreamBuilder::new(&self.store, content_type)
+    }
+
+    /// Puts an EROFS image whose objects are all in the store, and links it in
+    /// `images/`.
+    ///
+    /// On return the image's objects are on disk. Until a reference leads to it,
+    /// it goes with the first collection after this session.
+    pub fn put_image(&self, image: &[u8]) -> Result<ObjectId, StoreError> {
+        let id = self.put(image)?;
+        self.link_object(Kind::Image, &id.to_hex(), &id)?;
+        Ok(id)
+    }
+
+    /// Puts a stream whose objects are all in the store, and links it in
+    /// `streams/` in place of any other of that name.
+    ///
+    /// On return all that the stream refers to is on disk. Until a reference
+    /// leads to it, it goes with the first collection after this session.
+    pub fn put_stream(&self, name: &str, stream: StreamBuilder) -> Result<ObjectId, StoreError> {
+        names::check_stream_name(name)?;
+        let mut writer = self.writer();
+        stream.write_to(&mut writer)?;
+        let (id, _) = writer.finish()?;
+        self.link_object(Kind::Stream, name, &id)?;
+        Ok(id)
+    }
+
+    /// Makes the reference `name` lead to a stream or an image that is linked,
+    /// in place of where it led before: a root for the collection.
+    ///
+    /// On return the reference and all behind it are on disk.
+    pub fn set_ref(&self, name: &str, target: Target<'_>) -> Result<(), StoreError> {
+        refs::set(self, name, target)
+    }
+
+    /// Removes a reference; that it is not there is fine. On return that is on
+    /// disk. What it led to is kept until a collection.
+    pub fn remove_ref(&self, kind: Kind, name: &str) -> Result<(), StoreError> {
+        refs::remove(self, kind, name)
+    }
+
+    /// Waits until all that was put is on disk.
+    pub fn barrier(&self) -> Result<(), StoreError> {
+        let _guard = self
+            .barrier
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Cleared before: what another thread puts meanwhile needs another one.
+        if !self.unsynced.swap(false, Ordering::SeqCst) {
+            return Ok(());
+        }
+        durable::barrier(self.store.root())
+            .inspect_err(|_| self.unsynced.store(true, Ordering::SeqCst))
+            .during(|| "writing objects to disk".to_owned())
+    }
+
+    /// Called by the writers of objects.
+    pub(crate) fn mark_unsynced(&self) {
+        self.unsynced.store(true, Ordering::SeqCst);
+    }
+
+    fn link_object(&self, kind: Kind, name: &str, id: &ObjectId) -> Result<(), StoreError> {
+        let path = format!("{}/{name}", kind.directory());
+        let target = names::object_link(id);
+        if self.store.read_link(&path)?.as_deref() == Some(&*target) {
+            return Ok(());
+        }
+        self.barrier()?;
+        self.replace_link(&path, &target)
+    }
+
+    /// Makes the link `path` say `target`, atomically; `path` is from the
+    /// store's directory.
+    pub(crate) fn replace_link(&self, path: &str, target: &str) -> Result<(), StoreError> {
+        let writing = || format!("writing link {path}");
+        let root = self.store.root();
+        match durable::symlink(target, root, path) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(StoreError::io(writing(), error)),
+        }
+        let passing = loop {
+            let name = passing_name();
+            match durable::symlink(target, root, &name) {
+                Ok(()) => break name,
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(StoreError::io(writing(), error)),
+            }
+        };
+        durable::rename(root, &passing, root, path).during(writing)
+    }
+}
+
+/// A name in the store's directory that no other live process uses.
+pub(crate) fn passing_name() -> String {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let pid = rustix::process::getpid().as_raw_nonzero();
+    format!("{PASSING}{pid}-{count}")
+}
