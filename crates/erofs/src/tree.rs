@@ -40,6 +40,32 @@ pub struct Device {
     pub minor: u32,
 }
 
+impl Device {
+    /// The device that an overlay takes for "deleted": 0, 0.
+    pub const WHITEOUT: Self = Self { major: 0, minor: 0 };
+
+    /// The number as `st_rdev` holds it: 12 bits of major and 20 bits of minor in
+    /// the lower half, as the kernel encodes devices on disk; the rest above.
+    pub const fn to_raw(self) -> u64 {
+        let (major, minor) = (self.major as u64, self.minor as u64);
+        (minor & 0xff)
+            | (major & 0xfff) << 8
+            | (minor & 0xffff_ff00) << 12
+            | (major & 0xffff_f000) << 32
+    }
+
+    /// The device that has this `st_rdev`.
+    pub const fn from_raw(raw: u64) -> Self {
+        let [b0, b1, b2, b3, b4, b5, b6, b7] = raw.to_le_bytes();
+        Self {
+            major: u32::from_le_bytes([b1, b2 & 0x0f, 0, 0]) & 0xfff
+                | u32::from_le_bytes([0, b5 & 0xf0, b6, b7]),
+            minor: u32::from_le_bytes([b0, 0, 0, 0])
+                | (u32::from_le_bytes([b2 & 0xf0, b3, b4, b5 & 0x0f]) >> 4) << 8,
+        }
+    }
+}
+
 /// What an inode that is no directory holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
@@ -67,6 +93,10 @@ pub enum Content {
 /// Regular files of up to this many bytes are kept in the image itself.
 pub const INLINE_MAX: usize = 64;
 
+/// How deep directories may nest: what a path of 4096 bytes can name is deeper,
+/// but no file system that anybody booted came near to this.
+pub const MAX_DEPTH: usize = 512;
+
 /// An inode that is no directory. Several names may lead to it (hard links).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf {
@@ -79,6 +109,13 @@ pub struct Leaf {
 /// Place of a leaf in its tree's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeafId(u32);
+
+impl LeafId {
+    /// The place, counted from 0 in the order of [`Tree::add_leaf`].
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// What a name in a directory leads to.
 #[derive(Debug, Clone)]
@@ -128,6 +165,69 @@ impl Tree {
     /// All leaves of the table, also those that no entry leads to any more.
     pub fn leaves(&self) -> impl Iterator<Item = (LeafId, &Leaf)> {
         (0u32..).map(LeafId).zip(self.leaves.iter())
+    }
+
+    /// How many names lead to each leaf, by [`LeafId::index`].
+    pub fn link_counts(&self) -> Vec<u32> {
+        let mut counts = vec![0; self.leaves.len()];
+        let mut pending = vec![&self.root];
+        while let Some(directory) = pending.pop() {
+            for node in directory.entries.values() {
+                match node {
+                    Node::Directory(inner) => pending.push(inner),
+                    Node::Leaf(id) => counts[id.index()] += 1,
+                }
+            }
+        }
+        counts
+    }
+
+    /// Forgets the leaves that no entry leads to; every [`LeafId`] may change.
+    pub fn drop_unreferenced_leaves(&mut self) {
+        let counts = self.link_counts();
+        let mut renamed = vec![LeafId(0); counts.len()];
+        let mut kept = 0;
+        for (new, _) in renamed
+            .iter_mut()
+            .zip(&counts)
+            .filter(|(_, links)| **links > 0)
+        {
+            *new = LeafId(kept);
+            kept += 1;
+        }
+        let mut links = counts.iter();
+        self.leaves
+            .retain(|_| links.next().is_some_and(|links| *links > 0));
+        let mut pending = vec![&mut self.root];
+        while let Some(directory) = pending.pop() {
+            for node in directory.entries.values_mut() {
+                match node {
+                    Node::Directory(inner) => pending.push(inner),
+                    Node::Leaf(id) => *id = renamed[id.index()],
+                }
+            }
+        }
+    }
+
+    /// Shows the metadata of every inode to `change`: the directories, and each
+    /// leaf of the table once.
+    pub fn for_each_metadata_mut(&mut self, mut change: impl FnMut(&mut Metadata)) {
+        let mut pending = vec![&mut self.root];
+        while let Some(directory) = pending.pop() {
+            change(&mut directory.metadata);
+            pending.extend(
+                directory
+                    .entries
+                    .values_mut()
+                    .filter_map(|node| match node {
+                        Node::Directory(inner) => Some(inner),
+                        Node::Leaf(_) => None,
+                    }),
+            );
+        }
+        for leaf in &mut self.leaves {
+            change(&mut leaf.metadata);
+        }
     }
 
     /// What is at `path` (components between slashes; empty ones are skipped;

@@ -1,50 +1,53 @@
 //! The EROFS image that holds a tree: composefs format V1.
+//!
+//! Writing goes in three steps: [`survey`] checks that the tree can be written
+//! and counts links, [`plan`] puts the inodes in order and gives each its place,
+//! [`encode`] writes the bytes. Reading is [`read`] alone.
+//!
+//! The format is that of the kernel's `erofs_fs.h`. What composefs adds: a header
+//! before the superblock, content that is somewhere else (the xattrs of overlayfs
+//! say where), and 256 character devices in the root that hide the directories of
+//! the object store, which overlayfs mounts below the image.
 
-use crate::tree::Tree;
+mod directory;
+mod encode;
+mod error;
+mod format;
+mod inode;
+mod order;
+mod plan;
+mod read;
+mod survey;
+mod xattr;
+mod xxh32;
 
-/// Why a tree can't be written as an image. Each variant names the path.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum WriteError {
-    /// A name that no directory can hold.
-    #[error(
-        "{path:?}: an entry's name must have 1 to 255 bytes, no '/' and no NUL, and not be '.' or '..'"
-    )]
-    InvalidName {
-        /// The entry.
-        path: String,
-    },
-}
+pub use error::{ReadError, WriteError};
+pub use read::read;
 
-/// Why bytes are no image of a tree.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// The image ends before something that it refers to.
-    #[error("the image is cut off: {what} ends at byte {end}, the image has {length}")]
-    Truncated {
-        /// What was to be read.
-        what: &'static str,
-        /// Where it would end.
-        end: u64,
-        /// Bytes in the image.
-        length: u64,
-    },
-}
+use crate::tree::{Metadata, Tree};
 
 /// The image of a tree, byte for byte what `mkcomposefs --min-version=1` writes.
 ///
-/// Leaves of the tree's table that no entry leads to are left out.
+/// Leaves of the tree's table that no entry leads to are left out. Its memory is
+/// that of the image and a description of each inode.
 pub fn write(tree: &Tree) -> Result<Vec<u8>, WriteError> {
-    let _ = tree;
-    Ok(Vec::new())
+    let survey = survey::Survey::new(tree)?;
+    let stub = stub_metadata(&tree.root.metadata);
+    let plan = plan::Plan::new(tree, &survey, &stub)?;
+    Ok(encode::encode(&plan))
 }
 
-/// The tree in an image.
-///
-/// Made for bytes that nobody vouches for: it never panics, and its time and
-/// memory are bounded by the length of the image.
-pub fn read(image: &[u8]) -> Result<Tree, ReadError> {
-    let _ = image;
-    Ok(Tree::default())
+/// Owner, time and label of the devices `00` to `ff`: those of the root.
+fn stub_metadata(root: &Metadata) -> Metadata {
+    let label = root.xattrs.get_key_value(&b"security.selinux"[..]);
+    Metadata {
+        mode: format::STUB_MODE,
+        uid: root.uid,
+        gid: root.gid,
+        mtime: root.mtime,
+        xattrs: label
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .into_iter()
+            .collect(),
+    }
 }

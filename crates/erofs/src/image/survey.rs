@@ -1,0 +1,171 @@
+//! What has to be known of the whole tree before an image of it is planned.
+
+use crate::tree::{Content, Device, Directory, LeafId, MAX_DEPTH, Metadata, Node, Tree};
+
+use super::error::WriteError;
+use super::format;
+
+/// A tree that can be written: its limits are checked, its links counted.
+pub(super) struct Survey<'a> {
+    links: Vec<u32>,
+    homes: Vec<Option<&'a Directory>>,
+}
+
+impl<'a> Survey<'a> {
+    /// Walks the tree once, depth first, in the order of a dump file.
+    pub(super) fn new(tree: &'a Tree) -> Result<Self, WriteError> {
+        let mut survey = Self {
+            links: tree.link_counts(),
+            homes: vec![None; tree.leaves().count()],
+        };
+        let mut path = Vec::new();
+        check_metadata(&tree.root.metadata, &path)?;
+        let mut open = vec![(&tree.root, tree.root.entries.iter())];
+        while let Some((directory, entries)) = open.last_mut() {
+            let Some((name, node)) = entries.next() else {
+                open.pop();
+                path.pop();
+                continue;
+            };
+            path.push(&name[..]);
+            check_name(name, &path)?;
+            match node {
+                Node::Directory(inner) => {
+                    check_metadata(&inner.metadata, &path)?;
+                    check_depth(&path)?;
+                    open.push((inner, inner.entries.iter()));
+                }
+                Node::Leaf(id) => {
+                    let directory = *directory;
+                    survey.visit_leaf(tree, *id, directory, &path)?;
+                    path.pop();
+                }
+            }
+        }
+        Ok(survey)
+    }
+
+    /// How many names lead to the leaf.
+    pub(super) fn links(&self, id: LeafId) -> u32 {
+        self.links[id.index()]
+    }
+
+    /// Whether this is the directory with the first name of the leaf, depth first.
+    ///
+    /// mkcomposefs reads dump files, where the first name carries the inode and
+    /// the others are links to it. So the inode takes its place among those of
+    /// that directory, although a name in another one may come earlier there.
+    pub(super) fn is_home(&self, id: LeafId, directory: &Directory) -> bool {
+        self.homes[id.index()].is_some_and(|home| std::ptr::eq(home, directory))
+    }
+
+    fn visit_leaf(
+        &mut self,
+        tree: &Tree,
+        id: LeafId,
+        directory: &'a Directory,
+        path: &[&[u8]],
+    ) -> Result<(), WriteError> {
+        let home = &mut self.homes[id.index()];
+        if home.is_some() {
+            return Ok(());
+        }
+        *home = Some(directory);
+        let leaf = tree.leaf(id);
+        check_metadata(&leaf.metadata, path)?;
+        check_content(&leaf.content, self.links[id.index()], path)
+    }
+}
+
+fn check_name(name: &[u8], path: &[&[u8]]) -> Result<(), WriteError> {
+    let allowed = (1..=format::MAX_NAME).contains(&name.len())
+        && !name.contains(&b'/')
+        && !name.contains(&0)
+        && !matches!(name, b"." | b"..");
+    if allowed {
+        Ok(())
+    } else {
+        Err(WriteError::InvalidName { path: show(path) })
+    }
+}
+
+fn check_depth(path: &[&[u8]]) -> Result<(), WriteError> {
+    if path.len() > MAX_DEPTH {
+        return Err(WriteError::TooDeep {
+            path: show(path),
+            limit: MAX_DEPTH,
+        });
+    }
+    Ok(())
+}
+
+fn check_metadata(metadata: &Metadata, path: &[&[u8]]) -> Result<(), WriteError> {
+    if metadata.mtime.nanoseconds > 999_999_999 {
+        return Err(WriteError::InvalidTime {
+            path: show(path),
+            nanoseconds: metadata.mtime.nanoseconds,
+        });
+    }
+    for (name, value) in &metadata.xattrs {
+        if !(1..=format::MAX_XATTR_NAME).contains(&name.len()) || name.contains(&0) {
+            return Err(WriteError::InvalidXattrName {
+                path: show(path),
+                name: lossy(name),
+            });
+        }
+        if value.len() > format::MAX_XATTR_VALUE {
+            return Err(WriteError::XattrTooLong {
+                path: show(path),
+                name: lossy(name),
+                length: value.len(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn check_content(content: &Content, links: u32, path: &[&[u8]]) -> Result<(), WriteError> {
+    match content {
+        Content::Inline(bytes) if bytes.len() > format::MAX_INLINE => {
+            Err(WriteError::InlineTooLong {
+                path: show(path),
+                length: bytes.len(),
+            })
+        }
+        Content::Object { size, .. } if *size > format::MAX_OBJECT_SIZE => {
+            Err(WriteError::ObjectTooLarge {
+                path: show(path),
+                size: *size,
+            })
+        }
+        Content::Symlink(target) if !(1..=format::MAX_SYMLINK).contains(&target.len()) => {
+            Err(WriteError::InvalidSymlink {
+                path: show(path),
+                length: target.len(),
+            })
+        }
+        Content::CharacterDevice(Device::WHITEOUT) if links > 1 => {
+            Err(WriteError::HardLinkedWhiteout { path: show(path) })
+        }
+        Content::CharacterDevice(device) | Content::BlockDevice(device)
+            if u32::try_from(device.to_raw()).is_err() =>
+        {
+            let Device { major, minor } = *device;
+            Err(WriteError::InvalidDevice {
+                path: show(path),
+                major,
+                minor,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The path whose components these are, for people.
+pub(super) fn show(components: &[&[u8]]) -> String {
+    format!("/{}", lossy(&components.join(&b'/')))
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
