@@ -7,5 +7,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bless;
+pub mod boot_options;
+pub mod cleanup;
+pub mod history;
+pub mod image_files;
+pub mod machine;
 pub mod retention;
+pub mod rollback;
+pub mod seal;
+pub mod stage;
 pub mod state;

@@ -124,9 +124,9 @@ impl Machine {
 
     /// Keeps other operations away while the guard lives.
     pub fn lock(&self) -> Result<Lock, MachineError> {
-        match Lock::exclusive(&self.deployments, Wait::AtMost(PATIENCE)) {
+        match Lock::exclusive(&self.deployments, Wait::For(PATIENCE)) {
             Ok(lock) => Ok(lock),
-            Err(LockError::Busy { .. }) => Err(MachineError::Busy),
+            Err(LockError::Busy) => Err(MachineError::Busy),
             Err(LockError::Io(source)) => Err(doing("locking /state/deploy")(source)),
         }
     }

@@ -1,0 +1,216 @@
+//! Removing what may go: entries, boot files, deployments, and then what
+//! nothing in the store refers to any more.
+
+use std::time::Duration;
+
+use hull_boot::esp::{self, EspError};
+use hull_boot::record::{BootFile, DeploymentName};
+use hull_store::gc::{self, GcPlan};
+use hull_store::{Kind, StoreError, Target};
+use hull_sys::durable;
+
+use crate::machine::{Machine, MachineError, doing, remove_tree};
+use crate::retention::{self, Retention};
+use crate::stage;
+use crate::state::HostState;
+
+/// Beginning of the name of a deployment that is being removed.
+const REMOVED: &str = ".removed-";
+/// How long a collection waits for pulls to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Cleaning up that failed. What is kept is whole.
+#[derive(Debug, thiserror::Error)]
+pub enum CleanupError {
+    /// The machine's disks.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The ESP.
+    #[error(transparent)]
+    Esp(#[from] EspError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a collection removes.
+#[derive(Debug, Clone)]
+pub struct Cleanup {
+    /// Entries, boot files and deployments.
+    pub retention: Retention,
+    /// What of the store is not referred to. Before the deployments are gone,
+    /// as in a dry run, that is without what only they refer to.
+    pub store: GcPlan,
+}
+
+/// Says what [`collect`] would remove. Nothing is written.
+pub fn plan(machine: &Machine) -> Result<Cleanup, CleanupError> {
+    let state = machine.observe()?;
+    let retention = plan_retention(machine, &state)?;
+    let without = reference_names(&retention.deployments);
+    let store = gc::plan_without(&machine.store, &without)?;
+    Ok(Cleanup { retention, store })
+}
+
+fn plan_retention(machine: &Machine, state: &HostState) -> Result<Retention, CleanupError> {
+    let boot_directories = machine.esp.boot_directories()?;
+    Ok(retention::plan(state, &boot_directories))
+}
+
+fn reference_names(deployments: &[DeploymentName]) -> Vec<(Kind, String)> {
+    deployments
+        .iter()
+        .flat_map(|name| {
+            let reference = stage::reference_name(name);
+            [(Kind::Stream, reference.clone()), (Kind::Image, reference)]
+        })
+        .collect()
+}
+
+/// Removes what no boot needs and nobody asked to keep.
+pub fn collect(machine: &Machine) -> Result<Cleanup, CleanupError> {
+    let _lock = machine.lock()?;
+    let retention = prune(machine)?;
+    let store = gc::collect(&machine.store, PATIENCE)?;
+    Ok(Cleanup { retention, store })
+}
+
+/// Removes entries, boot files and deployments; the caller holds the lock. The
+/// state is read again here, so a plan that was printed before binds nobody.
+pub(crate) fn prune(machine: &Machine) -> Result<Retention, CleanupError> {
+    let state = machine.observe()?;
+    let retention = plan_retention(machine, &state)?;
+    for entry in &retention.entries {
+        machine.esp.remove_entry(*entry)?;
+    }
+    for directory in &retention.boot_directories {
+        machine.esp.remove_boot_directory(directory)?;
+    }
+    for deployment in &retention.deployments {
+        remove_deployment(machine, deployment)?;
+    }
+    remove_leftovers(machine)?;
+    Ok(retention)
+}
+
+/// The deployment loses its name first, in one step: a cut leaves a directory
+/// that the next clean-up removes, never half a deployment.
+fn remove_deployment(machine: &Machine, name: &DeploymentName) -> Result<(), CleanupError> {
+    let removed = format!("{REMOVED}{}", name.generation);
+    let what = || format!("removing /state/deploy/{name}");
+    remove_tree(&machine.deployments, &removed).map_err(doing(what()))?;
+    durable::rename(
+        &machine.deployments,
+        &name.to_string(),
+        &machine.deployments,
+        &removed,
+    )
+    .and_then(|()| durable::sync_dir(&machine.deployments))
+    .map_err(doing(what()))?;
+    remove_tree(&machine.deployments, &removed).map_err(doing(what()))?;
+    let session = machine.store.session()?;
+    Ok(stage::remove_references(&session, name)?)
+}
+
+/// Removes what cut operations left: unfinished and half-removed directories,
+/// and references of deployments that are not there.
+fn remove_leftovers(machine: &Machine) -> Result<(), CleanupError> {
+    let entries = hull_sys::dir::entries(&machine.deployments).map_err(doing("/state/deploy"))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        match entry.utf8_name() {
+            Some(name) if name.starts_with(REMOVED) || name == stage::UNFINISHED => {
+                remove_tree(&machine.deployments, name)
+                    .map_err(doing(format!("/state/deploy/{name}")))?;
+            }
+            Some(name) => names.push(name.to_owned()),
+            None => {}
+        }
+    }
+    let session = machine.store.session()?;
+    for kind in [Kind::Stream, Kind::Image] {
+        for (reference, _) in machine.store.refs(kind)? {
+            let deployment = reference.strip_prefix(stage::REFERENCES);
+            let deployment = deployment.and_then(|rest| rest.strip_prefix('/'));
+            if deployment.is_some_and(|gone| !names.iter().any(|name| name == gone)) {
+                session.remove_ref(kind, &reference)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes room on the ESP for boot files: removes what retention lets go, then
+/// the oldest entries with their files. Never the one that runs, the one that
+/// the loader takes next, nor a pinned one.
+pub(crate) fn make_room_on_esp(
+    machine: &Machine,
+    directory: &str,
+    files: &[BootFile],
+) -> Result<(), CleanupError> {
+    if machine.esp.holds(directory, files) {
+        return Ok(());
+    }
+    let fits = || -> Result<bool, CleanupError> {
+        let (free, unit) = machine.esp.free_bytes()?;
+        Ok(esp::space_for(files, unit) <= free)
+    };
+    if fits()? {
+        return Ok(());
+    }
+    prune(machine)?;
+    loop {
+        if fits()? {
+            return Ok(());
+        }
+        let state = machine.observe()?;
+        let Some(entry) = oldest_removable(&state) else {
+            let (free, unit) = machine.esp.free_bytes()?;
+            let needed = esp::space_for(files, unit);
+            return Err(EspError::NoSpace { needed, free }.into());
+        };
+        machine.esp.remove_entry(entry)?;
+        let state = machine.observe()?;
+        let needed: Vec<_> = state
+            .entries
+            .iter()
+            .filter_map(|found| found.entry.boot_directory())
+            .collect();
+        for directory in machine.esp.boot_directories()? {
+            if !needed.contains(&directory.as_str()) {
+                machine.esp.remove_boot_directory(&directory)?;
+            }
+        }
+    }
+}
+
+fn oldest_removable(state: &HostState) -> Option<hull_boot::entry::EntryName> {
+    let next = state.next();
+    state
+        .entries
+        .iter()
+        .filter(|found| {
+            let Some(name) = found.entry.deployment() else {
+                return false;
+            };
+            let pinned = state.deployment(&name).is_some_and(|found| found.pinned);
+            state.booted != Some(name) && next != Some(name) && !pinned
+        })
+        .map(|found| found.name)
+        .min_by_key(|name| name.order)
+}
+
+/// A reference that keeps what was pulled but is not staged.
+pub(crate) fn keep_download(
+    session: &hull_store::Session,
+    manifest_stream: &str,
+) -> Result<(), StoreError> {
+    session.set_ref(DOWNLOAD_REFERENCE, Target::Stream(manifest_stream))
+}
+
+/// Lets go what [`keep_download`] kept.
+pub(crate) fn drop_download(session: &hull_store::Session) -> Result<(), StoreError> {
+    session.remove_ref(Kind::Stream, DOWNLOAD_REFERENCE)
+}
+
+const DOWNLOAD_REFERENCE: &str = "hull/downloaded";

@@ -1,0 +1,138 @@
+//! From a pulled container image to an image that boots: its tree as the
+//! kernel will see it, written as EROFS, and what the image says about itself.
+
+use hull_boot::kargs::{self, KargsError};
+use hull_boot::kernel::{self, BootFiles, NotBootable, StoredFile};
+use hull_erofs::{ObjectId, Tree, image, transform};
+use hull_oci::{Pulled, PullError};
+use hull_store::{Session, Store, StoreError};
+
+use crate::image_files::{ImageFileError, ImageFiles, os_release_value};
+
+/// The text that says which record formats an image's setup-root reads.
+const SETUP_ROOT_VERSION: &str = "usr/lib/hull/setup-root.version";
+
+/// An image that this machine can boot, in the store.
+#[derive(Debug, Clone)]
+pub struct Sealed {
+    /// The EROFS image: its digest names the system.
+    pub digest: ObjectId,
+    /// Its tree, as it is after boot.
+    pub tree: Tree,
+    /// What the image says about itself.
+    pub facts: Facts,
+}
+
+/// What an image says about itself.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Kernel and initrd.
+    pub boot: BootFiles,
+    /// For the boot menu.
+    pub title: String,
+    /// What its kargs.d asks for.
+    pub kernel_arguments: Vec<String>,
+    /// Its install config, as (file name, text).
+    pub install_config: Vec<(String, String)>,
+    /// systemd-boot, where the image has it.
+    pub boot_loader: Result<StoredFile, NotBootable>,
+    /// Whether the image's initrd mounts the composefs root itself; else hull
+    /// adds a second initrd that does.
+    pub has_setup_root: bool,
+    /// Whether hull is in the image, so that the machine can upgrade itself.
+    pub has_hull: bool,
+    /// Whether the label `containers.bootc` is set.
+    pub has_label: bool,
+}
+
+/// An image that cannot be sealed. The store holds no link to it.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// Its layers do not fit together, or a record is damaged.
+    #[error(transparent)]
+    Layers(#[from] PullError),
+    /// Something that booting needs is missing.
+    #[error(transparent)]
+    NotBootable(#[from] NotBootable),
+    /// It lacks a directory that a root file system needs.
+    #[error("the image cannot be a root file system: {0}")]
+    Root(#[from] transform::TransformError),
+    /// The EROFS writer refused.
+    #[error("the image's tree cannot be written as EROFS: {0}")]
+    Write(#[from] image::WriteError),
+    /// One of its configuration files cannot be used.
+    #[error(transparent)]
+    File(#[from] ImageFileError),
+    /// Its kernel arguments cannot be used.
+    #[error(transparent)]
+    Kargs(#[from] KargsError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is for other machines.
+    #[error("the image is for {image}, this machine is {machine}: pull the image for {machine}")]
+    OtherArchitecture {
+        /// The image's, in OCI's spelling.
+        image: String,
+        /// The machine's.
+        machine: String,
+    },
+}
+
+/// Reads what a pulled image says about itself, and gives its merged tree.
+pub fn inspect(store: &Store, pulled: &Pulled) -> Result<(Tree, Facts), SealError> {
+    let tree = pulled.tree(store)?;
+    let files = ImageFiles { store, tree: &tree };
+    let architecture = std::env::consts::ARCH;
+    let setup_root = files.text(SETUP_ROOT_VERSION)?;
+    if let Some(version) = &setup_root {
+        kernel::check_setup_root(version)?;
+    }
+    let kargs_files = files.toml_files("usr/lib/bootc/kargs.d")?;
+    let facts = Facts {
+        boot: kernel::find(&tree)?,
+        title: title(&files, pulled)?,
+        kernel_arguments: kargs::from_files(&kargs_files, architecture)?,
+        install_config: files.toml_files("usr/lib/bootc/install")?,
+        boot_loader: kernel::find_boot_loader(&tree, architecture),
+        has_setup_root: setup_root.is_some(),
+        has_hull: tree.lookup(b"usr/bin/hull").is_some(),
+        has_label: pulled.config.label("containers.bootc") == Some("1"),
+    };
+    Ok((tree, facts))
+}
+
+/// Writes the image that boots. On return it and its objects are on disk;
+/// until a reference leads to it, it goes with the first collection.
+pub fn seal(session: &Session, pulled: &Pulled) -> Result<Sealed, SealError> {
+    check_architecture(pulled)?;
+    let (mut tree, facts) = inspect(session.store(), pulled)?;
+    transform::oci_root(&mut tree)?;
+    transform::prepare_for_boot(&mut tree)?;
+    let digest = session.put_image(&image::write(&tree)?)?;
+    Ok(Sealed {
+        digest,
+        tree,
+        facts,
+    })
+}
+
+fn check_architecture(pulled: &Pulled) -> Result<(), SealError> {
+    let machine = hull_oci::Platform::host().architecture;
+    let image = pulled.config.architecture.clone();
+    if image == machine {
+        Ok(())
+    } else {
+        Err(SealError::OtherArchitecture { image, machine })
+    }
+}
+
+/// `PRETTY_NAME` of os-release, with the image's version where it adds something.
+fn title(files: &ImageFiles<'_>, pulled: &Pulled) -> Result<String, SealError> {
+    let os_release = files.text("usr/lib/os-release")?.unwrap_or_default();
+    let name = os_release_value(&os_release, "PRETTY_NAME").unwrap_or_else(|| "Linux".to_owned());
+    Ok(match pulled.version() {
+        Some(version) if !name.contains(version) => format!("{name} ({version})"),
+        _ => name,
+    })
+}
