@@ -114,13 +114,12 @@ pub enum StoreError {
         /// Where it leads.
         target: String,
     },
-    /// Somebody collects garbage (or, to one who wants to, uses the store).
+    /// Its garbage is being collected.
     #[error(
-        "the store is busy: {holder} for more than {seconds} s; wait until it is done and try again"
+        "the store's garbage has been being collected for more than {seconds} s; \
+         try again when that is done"
     )]
     Busy {
-        /// Who is at work.
-        holder: &'static str,
         /// How long this has waited.
         seconds: u64,
     },

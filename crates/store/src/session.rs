@@ -38,17 +38,8 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn begin(store: &Store, repairing: bool) -> Result<Self, StoreError> {
-        store.meta().require_writable()?;
-        let lock = match Lock::shared(store.root(), Wait::For(PATIENCE)) {
-            Ok(lock) => lock,
-            Err(LockError::Busy) => {
-                return Err(StoreError::Busy {
-                    holder: "its garbage has been being collected",
-                    seconds: PATIENCE.as_secs(),
-                });
-            }
-            Err(LockError::Io(error)) => return Err(StoreError::io("locking the store", error)),
-        };
+        store.require_writable()?;
+        let lock = lock_shared(store)?;
         make_directories(store.root())?;
         Ok(Self {
             store: store.clone(),
@@ -188,6 +179,16 @@ impl Session {
         };
         durable::rename(root, &passing, root, path).during(writing)
     }
+}
+
+/// Keeps collections away, after waiting for one at work.
+pub(crate) fn lock_shared(store: &Store) -> Result<Lock, StoreError> {
+    Lock::shared(store.root(), Wait::For(PATIENCE)).map_err(|error| match error {
+        LockError::Busy => StoreError::Busy {
+            seconds: PATIENCE.as_secs(),
+        },
+        LockError::Io(error) => StoreError::io("locking the store", error),
+    })
 }
 
 /// A name in the store's directory that no other live process uses.

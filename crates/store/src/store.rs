@@ -36,7 +36,8 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     root: OwnedFd,
-    meta: Meta,
+    /// None where it is damaged and the store was opened all the same.
+    meta: Option<Meta>,
     verity: bool,
 }
 
@@ -67,13 +68,28 @@ impl Store {
                 StoreError::NotAStore
             });
         };
-        let verity = supports_verity(&dir)?;
+        Self::with_meta(dir, Some(meta))
+    }
+
+    /// Opens a store to check it and to restore its meta.json, also where that is
+    /// damaged or missing. What another program wrote is refused all the same.
+    pub fn open_damaged(dir: OwnedFd) -> Result<Self, StoreError> {
+        let meta = match Meta::read(&dir) {
+            Ok(None) if !has_objects(&dir)? => return Err(StoreError::NotAStore),
+            Ok(meta) => meta,
+            Err(StoreError::BadMeta { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        Self::with_meta(dir, meta)
+    }
+
+    fn with_meta(root: OwnedFd, meta: Option<Meta>) -> Result<Self, StoreError> {
+        let verity = match meta {
+            Some(_) => supports_verity(&root)?,
+            None => hull_sys::verity::probe(&root).during(probing)?,
+        };
         Ok(Self {
-            inner: Arc::new(Inner {
-                root: dir,
-                meta,
-                verity,
-            }),
+            inner: Arc::new(Inner { root, meta, verity }),
         })
     }
 
@@ -199,8 +215,34 @@ impl Store {
         self.inner.root.as_fd()
     }
 
-    pub(crate) fn meta(&self) -> &Meta {
-        &self.inner.meta
+    /// Refuses to write where meta.json is damaged or forbids it.
+    pub(crate) fn require_writable(&self) -> Result<(), StoreError> {
+        match &self.inner.meta {
+            Some(meta) => meta.require_writable(),
+            None => Err(StoreError::BadMeta {
+                reason: "the store was opened to be repaired only".to_owned(),
+            }),
+        }
+    }
+
+    /// Reads meta.json again.
+    pub(crate) fn reread_meta(&self) -> Result<Option<()>, StoreError> {
+        Ok(Meta::read(&self.inner.root)?.map(drop))
+    }
+
+    /// Writes meta.json in place of one that is damaged.
+    pub(crate) fn rewrite_meta(&self) -> Result<(), StoreError> {
+        match self.reread_meta() {
+            Ok(Some(())) => return Ok(()),
+            Ok(None) | Err(StoreError::BadMeta { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let root = &self.inner.root;
+        let passing = crate::session::passing_name();
+        write_meta(root, &passing, self.verity())?;
+        hull_sys::durable::rename(root, &passing, root, meta::FILE)
+            .and_then(|()| hull_sys::durable::sync_dir(root))
+            .during(|| "writing meta.json of the store".to_owned())
     }
 }
 
@@ -235,18 +277,22 @@ pub(crate) fn verity_error(what: String, error: hull_sys::verity::VerityError) -
     }
 }
 
+fn probing() -> String {
+    "probing for fs-verity".to_owned()
+}
+
 /// Makes the directories, then, on disk after them, meta.json.
 fn initialize(root: &OwnedFd, verity: Verity) -> Result<(), StoreError> {
     if has_objects(root)? {
         return Err(StoreError::OldFormat);
     }
-    let supported = hull_sys::verity::probe(root).during(|| "probing for fs-verity".to_owned())?;
+    let supported = hull_sys::verity::probe(root).during(probing)?;
     if verity == Verity::Required && !supported {
         return Err(StoreError::NoVerity);
     }
     make_directories(root)?;
     hull_sys::durable::sync_dir(root).during(|| "writing the store's directories".to_owned())?;
-    match write_meta(root, supported) {
+    match write_meta(root, meta::FILE, supported) {
         // Another process was faster, and its meta.json is read next.
         Err(StoreError::Io { source, .. })
             if source.kind() == std::io::ErrorKind::AlreadyExists =>
@@ -267,7 +313,7 @@ pub(crate) fn make_directories(root: impl AsFd) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn write_meta(root: &OwnedFd, verity: bool) -> Result<(), StoreError> {
+fn write_meta(root: &OwnedFd, name: &str, verity: bool) -> Result<(), StoreError> {
     let writing = || "writing meta.json of the store".to_owned();
     let file = rustix::fs::openat(
         root,
@@ -284,7 +330,7 @@ fn write_meta(root: &OwnedFd, verity: bool) -> Result<(), StoreError> {
     if verity {
         hull_sys::verity::enable(&readable).map_err(|error| verity_error(writing(), error))?;
     }
-    hull_sys::durable::link_unnamed(&readable, root, meta::FILE).during(writing)?;
+    hull_sys::durable::link_unnamed(&readable, root, name).during(writing)?;
     hull_sys::durable::sync_dir(root).during(writing)
 }
 

@@ -160,6 +160,17 @@ pub fn remove(dir: impl AsFd, name: &str) -> io::Result<()> {
     }
 }
 
+/// Removes the directory `name` if it is empty; tells whether it was. Not
+/// existing is fine.
+pub fn remove_empty_dir(dir: impl AsFd, name: &str) -> io::Result<bool> {
+    step();
+    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(true),
+        Err(rustix::io::Errno::NOTEMPTY | rustix::io::Errno::EXIST) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// Makes the directory `name` unless it is there, and opens it.
 pub fn make_dir(dir: impl AsFd, name: &str, mode: u32) -> io::Result<OwnedFd> {
     let dir = dir.as_fd();
