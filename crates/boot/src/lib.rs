@@ -6,10 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 pub mod cmdline;
 pub mod entry;
 pub mod esp;
 pub mod kargs;
 pub mod kernel;
 pub mod loader;
+pub mod modes;
 pub mod record;
