@@ -7,8 +7,14 @@ mod args;
 mod commands;
 mod environment;
 mod failure;
+#[cfg(test)]
+mod golden;
 mod hints;
+mod host_v1;
 mod output;
+mod progress;
+mod render;
+mod yaml;
 
 use std::process::ExitCode;
 
