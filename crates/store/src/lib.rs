@@ -29,6 +29,8 @@ mod refs;
 mod session;
 mod store;
 pub mod stream;
+#[cfg(test)]
+mod testing;
 pub mod verity;
 
 pub use error::StoreError;
