@@ -14,6 +14,7 @@ pub mod layer;
 pub mod manifest;
 pub mod platform;
 pub mod reference;
+pub mod source;
 
 pub use digest::Digest;
 pub use manifest::{ImageConfig, Manifest};

@@ -1,0 +1,221 @@
+//! What goes wrong between hull and the place where an image is.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::auth::{AuthError, CredentialsUsed};
+use super::registries::RegistriesError;
+use crate::digest::{BlobError, Digest};
+use crate::manifest::ManifestError;
+
+/// A source that does not give what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A registry failed or refused.
+    #[error(transparent)]
+    Registry(#[from] Box<RegistryError>),
+    /// The credentials cannot be read.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The configuration of registries cannot be followed.
+    #[error(transparent)]
+    Registries(#[from] RegistriesError),
+    /// A file of a layout or an archive cannot be read.
+    #[error("{}: {what}: {source}", path.display())]
+    Read {
+        /// The directory or archive.
+        path: PathBuf,
+        /// What in it.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no image layout.
+    #[error("{}: this is no OCI image layout: {reason}", path.display())]
+    NotALayout {
+        /// The directory or archive.
+        path: PathBuf,
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// The layout holds no image of that name.
+    #[error("{}: no image {wanted} in it; it holds: {offered}", path.display())]
+    NoSuchImage {
+        /// The directory or archive.
+        path: PathBuf,
+        /// The name or digest asked for.
+        wanted: String,
+        /// The names it has.
+        offered: String,
+    },
+    /// The layout holds several images, and none was named.
+    #[error("{}: it holds several images; name one of: {offered}", path.display())]
+    Ambiguous {
+        /// The directory or archive.
+        path: PathBuf,
+        /// The names it has.
+        offered: String,
+    },
+    /// The layout lacks a blob.
+    #[error("{}: the blob {digest} is missing", path.display())]
+    MissingBlob {
+        /// The directory or archive.
+        path: PathBuf,
+        /// The blob.
+        digest: Digest,
+    },
+    /// A document is not what its digest says.
+    #[error("{place}: {source}")]
+    Content {
+        /// Where it came from.
+        place: String,
+        /// What is wrong.
+        source: BlobError,
+    },
+    /// A document is too long or malformed.
+    #[error("{place}: {source}")]
+    Document {
+        /// Where it came from.
+        place: String,
+        /// What is wrong.
+        source: ManifestError,
+    },
+}
+
+/// What a registry was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// The manifest of a tag or digest.
+    Manifest(String),
+    /// A blob.
+    Blob(Digest),
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Manifest(selector) => write!(f, "the manifest {selector}"),
+            Self::Blob(digest) => write!(f, "the blob {digest}"),
+        }
+    }
+}
+
+/// A request to a registry that failed, with all that is needed to see why.
+#[derive(Debug, thiserror::Error)]
+#[error("registry {registry}, repository {repository}: asked for {asked} {credentials}: {fault}{}", fault.advice(registry))]
+pub struct RegistryError {
+    /// Host, and port where given.
+    pub registry: String,
+    /// The repository there.
+    pub repository: String,
+    /// What was asked for.
+    pub asked: Asked,
+    /// Which credentials there were.
+    pub credentials: CredentialsUsed,
+    /// What came back.
+    pub fault: Fault,
+}
+
+/// What came back in place of the answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// No connection, or it broke, or it fell silent.
+    #[error("{0}")]
+    Transport(String),
+    /// Neither HTTPS nor HTTP works (of an `insecure` registry).
+    #[error("neither https ({https}) nor http ({http}) works")]
+    NoScheme {
+        /// What happened over HTTPS.
+        https: String,
+        /// What happened over HTTP.
+        http: String,
+    },
+    /// An HTTP status that is no success.
+    #[error("{host} answered {status}{}", message_suffix(message))]
+    Status {
+        /// Who answered: the registry, or where it sent us.
+        host: String,
+        /// The HTTP status.
+        status: u16,
+        /// What the registry says in its own words, shortened.
+        message: String,
+        /// How long it wants us to wait (`Retry-After`).
+        retry_after: Option<Duration>,
+    },
+    /// The registry does not let us in.
+    #[error("access denied ({status}){}", message_suffix(message))]
+    Denied {
+        /// The HTTP status.
+        status: u16,
+        /// What the registry or its token service says, shortened.
+        message: String,
+    },
+    /// The token service is unusable.
+    #[error("the token service {realm}: {reason}")]
+    Token {
+        /// Its address.
+        realm: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A redirect that is not followed.
+    #[error("{host} redirects: {reason}")]
+    Redirect {
+        /// Who sent it.
+        host: String,
+        /// Why it is not followed.
+        reason: String,
+    },
+    /// The answer is longer than it may be.
+    #[error("the answer is longer than {0} bytes")]
+    TooLong(u64),
+    /// The answer is not what its digest says.
+    #[error(transparent)]
+    Content(#[from] BlobError),
+}
+
+fn message_suffix(message: &str) -> String {
+    if message.is_empty() {
+        return String::new();
+    }
+    format!(": {message}")
+}
+
+impl Fault {
+    /// Whether the same request may work a little later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Transport(_) | Self::NoScheme { .. } => true,
+            Self::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
+            _ => false,
+        }
+    }
+
+    fn advice(&self, registry: &str) -> String {
+        match self {
+            Self::Denied { .. } => format!(
+                "; log in (podman login {registry} --authfile /etc/ostree/auth.json) or name a file with --authfile, and check the name"
+            ),
+            Self::Status { status: 404, .. } => "; check the name and the tag".to_owned(),
+            Self::Status { status: 429, .. } => "; wait a while, or log in".to_owned(),
+            Self::Transport(_) => format!(
+                "; check the network and the name. A registry without a valid certificate needs its CA in the system's store, or insecure = true for {registry} in /etc/containers/registries.conf.d"
+            ),
+            _ => String::new(),
+        }
+    }
+}
+
+/// A blob that stopped coming before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: the blob {digest} stopped coming: {source}")]
+pub struct TransferError {
+    /// Where it came from.
+    pub place: String,
+    /// The blob.
+    pub digest: Digest,
+    /// Why.
+    pub source: io::Error,
+}

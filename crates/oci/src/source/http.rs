@@ -1,0 +1,312 @@
+//! One HTTP request, with its redirects followed and its times bounded.
+
+use std::io::{self, Read};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ureq::Agent;
+use ureq::http::HeaderMap;
+use ureq::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use super::error::Fault;
+use super::secret::Secret;
+use super::url::{Scheme, Url};
+
+const MAX_REDIRECTS: usize = 5;
+/// The longest error body that is looked at, in bytes.
+const MAX_ERROR: u64 = 64 << 10;
+
+/// How long to wait for a server. There is no limit on a whole transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For resolving the name and for connecting, each.
+    pub connect: Duration,
+    /// For the next bytes to come, or to be taken.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Whether a server must prove who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    Verified,
+    Unverified,
+}
+
+/// Keeps connections and the TLS set-up.
+#[derive(Debug)]
+pub(super) struct Http {
+    timeouts: Timeouts,
+    plain: Agent,
+    verified: OnceLock<Agent>,
+    unverified: OnceLock<Agent>,
+}
+
+/// An answer whose body is yet to be read.
+pub(super) struct Response {
+    /// Who answered, after redirects.
+    pub(super) url: Url,
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Box<dyn Read + Send>,
+}
+
+impl Http {
+    pub(super) fn new(timeouts: Timeouts) -> Self {
+        Self {
+            timeouts,
+            plain: agent(timeouts, TlsConfig::default()),
+            verified: OnceLock::new(),
+            unverified: OnceLock::new(),
+        }
+    }
+
+    fn agent(&self, scheme: Scheme, trust: Trust) -> &Agent {
+        match (scheme, trust) {
+            (Scheme::Http, _) => &self.plain,
+            (Scheme::Https, Trust::Verified) => self.verified.get_or_init(|| {
+                let tls = TlsConfig::builder().root_certs(root_certificates()).build();
+                agent(self.timeouts, tls)
+            }),
+            (Scheme::Https, Trust::Unverified) => self.unverified.get_or_init(|| {
+                let tls = TlsConfig::builder().disable_verification(true).build();
+                agent(self.timeouts, tls)
+            }),
+        }
+    }
+
+    /// Sends GET and follows redirects.
+    ///
+    /// `authorization` goes to the origin of `url` only; a redirect away from
+    /// it, even with a way back, leaves it behind. A redirect from HTTPS to
+    /// HTTP is refused.
+    pub(super) fn get(
+        &self,
+        url: &Url,
+        trust: Trust,
+        accept: &str,
+        authorization: Option<&Secret>,
+    ) -> Result<Response, Fault> {
+        let mut url = url.clone();
+        let mut authorization = authorization;
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.get_once(&url, trust, accept, authorization)?;
+            let Some(next) = redirect(&response)? else {
+                return Ok(response);
+            };
+            if !url.is_same_origin(&next) {
+                authorization = None;
+            }
+            url = next;
+        }
+        Err(Fault::Redirect {
+            host: url.authority().to_owned(),
+            reason: format!("more than {MAX_REDIRECTS} times in a row"),
+        })
+    }
+
+    fn get_once(
+        &self,
+        url: &Url,
+        trust: Trust,
+        accept: &str,
+        authorization: Option<&Secret>,
+    ) -> Result<Response, Fault> {
+        let mut request = self
+            .agent(url.scheme(), trust)
+            .get(url.to_request_target())
+            .header(ACCEPT, accept)
+            // The digest is that of the bytes sent, so they must not be recoded.
+            .header(ACCEPT_ENCODING, "identity");
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization.expose());
+        }
+        let response = request
+            .call()
+            .map_err(|error| Fault::Transport(format!("{url}: {error}")))?;
+        let (head, body) = response.into_parts();
+        Ok(Response {
+            url: url.clone(),
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: Box::new(body.into_reader()),
+        })
+    }
+}
+
+fn agent(timeouts: Timeouts, tls: TlsConfig) -> Agent {
+    Agent::config_builder()
+        .user_agent(concat!("hull/", env!("CARGO_PKG_VERSION")))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        // The environment is read by the command line alone.
+        .proxy(None)
+        .timeout_resolve(Some(timeouts.connect))
+        .timeout_connect(Some(timeouts.connect))
+        .timeout_recv_response(Some(timeouts.idle))
+        .timeout_per_read(Some(timeouts.idle))
+        .timeout_per_write(Some(timeouts.idle))
+        .max_response_header_size(MAX_HEADER)
+        .tls_config(tls)
+        .build()
+        .new_agent()
+}
+
+const MAX_HEADER: usize = 64 << 10;
+
+/// The certificates that the system trusts, so that a company's CA counts as it
+/// does for every other program; those of Mozilla, built in, where the system
+/// has none at all (a recovery shell).
+fn root_certificates() -> RootCerts {
+    let found = rustls_native_certs::load_native_certs();
+    if found.certs.is_empty() {
+        return RootCerts::WebPki;
+    }
+    let certificates: Vec<_> = found
+        .certs
+        .iter()
+        .map(|certificate| Certificate::from_der(certificate).to_owned())
+        .collect();
+    RootCerts::Specific(Arc::new(certificates))
+}
+
+/// Where a response sends us, if it does.
+fn redirect(response: &Response) -> Result<Option<Url>, Fault> {
+    if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let refuse = |reason: String| Fault::Redirect {
+        host: response.url.authority().to_owned(),
+        reason,
+    };
+    let location = response
+        .headers
+        .get(LOCATION)
+        .and_then(|value| value.to_str().ok())
+        .ok_or_else(|| refuse("no Location is given".to_owned()))?;
+    let next = response
+        .url
+        .join(location)
+        .map_err(|error| refuse(format!("the Location is not followed: {error}")))?;
+    if response.url.scheme() == Scheme::Https && next.scheme() == Scheme::Http {
+        return Err(refuse(format!("to {next}, which is not encrypted")));
+    }
+    Ok(Some(next))
+}
+
+impl Response {
+    /// The header of that name, where it is text.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The whole body, which may have up to `limit` bytes.
+    pub(super) fn read_body(self, limit: u64) -> Result<Vec<u8>, Fault> {
+        let mut bytes = Vec::new();
+        let url = self.url;
+        self.body
+            .take(limit + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| Fault::Transport(format!("{url}: {}", describe(&error))))?;
+        if u64::try_from(bytes.len()).is_ok_and(|length| length > limit) {
+            return Err(Fault::TooLong(limit));
+        }
+        Ok(bytes)
+    }
+
+    /// What the server says went wrong, in its own words, for a message.
+    pub(super) fn into_message(self) -> String {
+        let mut bytes = Vec::new();
+        // Whatever came before an error is better than nothing.
+        let _incomplete = self.body.take(MAX_ERROR).read_to_end(&mut bytes);
+        message_of(&bytes)
+    }
+
+    /// How long the server wants us to wait. A date is not understood.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        let seconds: u64 = self.header("retry-after")?.trim().parse().ok()?;
+        Some(Duration::from_secs(seconds))
+    }
+}
+
+/// An [`io::Error`] from reading a body, in words.
+pub(super) fn describe(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(ureq::Error::Timeout(_)) => "the server fell silent".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// The message in a registry's error body (distribution-spec, "Error codes"),
+/// else its text; at most 300 characters on one line.
+fn message_of(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        #[serde(default)]
+        errors: Vec<Entry>,
+        details: Option<String>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Entry {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let text = match serde_json::from_slice::<Body>(body) {
+        Ok(Body { errors, .. }) if !errors.is_empty() => errors
+            .iter()
+            .map(
+                |entry| match (entry.code.as_str(), entry.message.as_str()) {
+                    (code, "") => code.to_owned(),
+                    ("", message) => message.to_owned(),
+                    (code, message) => format!("{code}: {message}"),
+                },
+            )
+            .collect::<Vec<_>>()
+            .join("; "),
+        Ok(Body {
+            details: Some(details),
+            ..
+        }) => details,
+        // A page of HTML says nothing to a person at a terminal.
+        _ if body.trim_ascii_start().starts_with(b"<") => String::new(),
+        _ => String::from_utf8_lossy(body).into_owned(),
+    };
+    text.split_whitespace()
+        .flat_map(|word| [" ", word])
+        .skip(1)
+        .collect::<String>()
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(300)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registry_speaks_in_its_own_words() {
+        let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest\nunknown","detail":{}}]}"#;
+        assert_eq!(message_of(body), "MANIFEST_UNKNOWN: manifest unknown");
+        assert_eq!(
+            message_of(br#"{"details":"wrong password"}"#),
+            "wrong password"
+        );
+        assert_eq!(message_of(b"<html>"), "");
+        assert_eq!(message_of(b"plain \x1b[31m text\n"), "plain [31m text");
+        assert_eq!(message_of(&[b'x'; 1000]).len(), 300);
+    }
+}

@@ -1,0 +1,189 @@
+//! Places that images come from: registries, layouts, archives.
+//!
+//! A [`Source`] is open for one reference. It gives documents whole, with their
+//! digest checked, and blobs as streams that are checked while they pass.
+
+mod archive;
+mod auth;
+mod challenge;
+mod error;
+mod http;
+mod layout;
+mod registries;
+mod registry;
+mod retry;
+mod secret;
+mod token;
+mod url;
+
+use std::fmt;
+use std::io::Read;
+use std::path::PathBuf;
+
+pub use self::auth::{AuthError, AuthFiles, CredentialsUsed};
+pub use self::error::{Asked, Fault, RegistryError, SourceError, TransferError};
+pub use self::http::Timeouts;
+pub use self::registries::{Endpoint, RegistriesConf, RegistriesError};
+pub use self::retry::Retry;
+use crate::digest::{BlobError, Digest, VerifyingReader};
+use crate::manifest::{Descriptor, ManifestError};
+use crate::reference::Reference;
+
+/// How to reach the places that images come from.
+#[derive(Debug, Clone, Default)]
+pub struct SourceOptions {
+    /// Where credentials are.
+    pub auth: AuthFiles,
+    /// The directory with `registries.conf` and its drop-ins (`/etc/containers`); without
+    /// it, nothing is redirected, blocked or insecure.
+    pub containers_dir: Option<PathBuf>,
+    /// Allows plain HTTP and unverified TLS, as `insecure = true` does for one registry.
+    pub insecure: bool,
+    /// How long to wait for servers.
+    pub timeouts: Timeouts,
+    /// How often to try again.
+    pub retry: Retry,
+}
+
+impl SourceOptions {
+    /// What a program on the machine with this root directory uses, when
+    /// neither options nor the environment say otherwise.
+    pub fn for_root(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
+        Self {
+            containers_dir: Some(root.join("etc/containers")),
+            auth: AuthFiles {
+                root: Some(root),
+                ..AuthFiles::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    fn load_registries(&self) -> Result<RegistriesConf, RegistriesError> {
+        match &self.containers_dir {
+            Some(dir) => RegistriesConf::load(dir),
+            None => Ok(RegistriesConf::default()),
+        }
+    }
+}
+
+/// A document as it came: a manifest, an index or a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The bytes. Their digest is [`digest`](Self::digest).
+    pub bytes: Vec<u8>,
+    /// The digest that was asked for, else SHA-256.
+    pub digest: Digest,
+    /// What the source says it is.
+    pub media_type: Option<String>,
+}
+
+impl Fetched {
+    /// `checked` is a digest that the bytes were seen to have.
+    fn new(bytes: Vec<u8>, checked: Option<Digest>, media_type: Option<String>) -> Self {
+        Self {
+            digest: checked.unwrap_or_else(|| Digest::sha256(&bytes)),
+            bytes,
+            media_type,
+        }
+    }
+
+    /// Compares with the descriptor that led here, and takes its media type.
+    fn check_type(&mut self, descriptor: &Descriptor, place: &str) -> Result<(), SourceError> {
+        let length = u64::try_from(self.bytes.len()).unwrap_or(u64::MAX);
+        let digest = descriptor.digest;
+        let expected = descriptor.size;
+        let wrong = match length.cmp(&expected) {
+            std::cmp::Ordering::Less => BlobError::Truncated {
+                digest,
+                expected,
+                got: length,
+            },
+            std::cmp::Ordering::Greater => BlobError::TooLong { digest, expected },
+            std::cmp::Ordering::Equal => {
+                if !descriptor.media_type.is_empty() {
+                    self.media_type = Some(descriptor.media_type.clone());
+                }
+                return Ok(());
+            }
+        };
+        Err(SourceError::Content {
+            place: place.to_owned(),
+            source: wrong,
+        })
+    }
+}
+
+/// A place that one image comes from.
+///
+/// What it gives has the digest that was asked for, or it is an error. It may
+/// be used from several threads at once.
+pub trait Source: Send + Sync + fmt::Debug {
+    /// Where that is, for messages.
+    fn place(&self) -> String;
+
+    /// The document that the reference names: a manifest or an index.
+    fn root(&self) -> Result<Fetched, SourceError>;
+
+    /// A document that an index lists; at most
+    /// [`MAX_MANIFEST`](crate::manifest::MAX_MANIFEST) bytes.
+    fn document(&self, descriptor: &Descriptor) -> Result<Fetched, SourceError>;
+
+    /// A blob as it comes, unchecked; use [`blob`].
+    fn raw_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>, SourceError>;
+}
+
+/// A blob, checked while it streams (see [`VerifyingReader`]).
+pub fn blob(
+    source: &dyn Source,
+    descriptor: &Descriptor,
+) -> Result<VerifyingReader<Box<dyn Read + Send>>, SourceError> {
+    let raw = source.raw_blob(descriptor)?;
+    Ok(VerifyingReader::new(
+        raw,
+        descriptor.digest,
+        descriptor.size,
+    ))
+}
+
+/// A whole blob of at most `limit` bytes, checked.
+pub(crate) fn small_blob(
+    source: &dyn Source,
+    descriptor: &Descriptor,
+    what: &'static str,
+    limit: u64,
+) -> Result<Vec<u8>, SourceError> {
+    let document = |error: ManifestError| SourceError::Document {
+        place: source.place(),
+        source: error,
+    };
+    crate::manifest::check_size(what, descriptor.size, limit).map_err(document)?;
+    let mut bytes = Vec::new();
+    match blob(source, descriptor)?.read_to_end(&mut bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(match BlobError::find(&error) {
+            Some(content) => SourceError::Content {
+                place: source.place(),
+                source: content.clone(),
+            },
+            None => SourceError::Read {
+                path: source.place().into(),
+                what: format!("{what} {}", descriptor.digest),
+                source: error,
+            },
+        }),
+    }
+}
+
+/// Opens the place that a reference names. No request is made yet.
+pub fn open(
+    reference: &Reference,
+    options: &SourceOptions,
+) -> Result<Box<dyn Source>, SourceError> {
+    Ok(match reference {
+        Reference::Registry(reference) => Box::new(registry::Registry::open(reference, options)?),
+        Reference::Layout(reference) => Box::new(layout::Layout::open(reference)?),
+        Reference::Archive(reference) => Box::new(archive::open(reference)?),
+    })
+}

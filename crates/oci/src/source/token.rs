@@ -1,0 +1,218 @@
+//! Who we are to a registry: nobody, a password, or a token fetched for one
+//! repository (distribution's token authentication).
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Deserialize;
+
+use super::auth::Credentials;
+use super::challenge::{self, Challenge};
+use super::error::Fault;
+use super::http::{Http, Response, Trust};
+use super::secret::Secret;
+use super::url::{Scheme, Url};
+
+const MAX_TOKEN: u64 = 1 << 20;
+
+/// Answers a registry's question who is asking, for one repository.
+///
+/// One token is kept: a source reads one repository, so there is one scope.
+#[derive(Debug)]
+pub(super) struct Authenticator {
+    credentials: Credentials,
+    scope: String,
+    trust: Trust,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    generation: u64,
+    header: Option<Secret>,
+}
+
+/// What a request was sent with.
+#[derive(Debug, Clone)]
+pub(super) struct Authorization {
+    generation: u64,
+    pub(super) header: Option<Secret>,
+}
+
+impl Authenticator {
+    pub(super) fn new(credentials: Credentials, repository: &str, trust: Trust) -> Self {
+        Self {
+            credentials,
+            scope: format!("repository:{repository}:pull"),
+            trust,
+            state: Mutex::default(),
+        }
+    }
+
+    pub(super) fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// What to send with the next request.
+    pub(super) fn current(&self) -> Authorization {
+        let state = self.lock();
+        Authorization {
+            generation: state.generation,
+            header: state.header.clone(),
+        }
+    }
+
+    /// Takes the challenge of a response with status 401 to a request that was
+    /// sent with `used`, and gets what it asks for.
+    ///
+    /// Requests that wait here at the same time share one new token.
+    pub(super) fn answer(
+        &self,
+        http: &Http,
+        response: Response,
+        used: &Authorization,
+    ) -> Result<(), Fault> {
+        let mut state = self.lock();
+        if state.generation != used.generation {
+            return Ok(());
+        }
+        let challenges: Vec<_> = response
+            .headers
+            .get_all("www-authenticate")
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(challenge::parse)
+            .collect();
+        let header = match (pick(&challenges), &self.credentials.login) {
+            (Some(Challenge::Bearer { .. }), _) => Some(self.fetch_token(http, &challenges)?),
+            (Some(Challenge::Basic), Some(login)) if state.header.is_none() => {
+                Some(login.to_header())
+            }
+            _ => None,
+        };
+        let Some(header) = header else {
+            return Err(Fault::Denied {
+                status: response.status,
+                message: response.into_message(),
+            });
+        };
+        state.header = Some(header);
+        state.generation += 1;
+        Ok(())
+    }
+
+    fn fetch_token(&self, http: &Http, challenges: &[Challenge]) -> Result<Secret, Fault> {
+        let Some(Challenge::Bearer {
+            realm,
+            service,
+            scope,
+        }) = pick(challenges)
+        else {
+            unreachable!("called for a bearer challenge only");
+        };
+        let bad = |reason: String| Fault::Token {
+            realm: realm.chars().take(200).collect(),
+            reason,
+        };
+        let url = Url::parse(realm).map_err(|error| bad(error.to_string()))?;
+        let shown = url.to_string();
+        let bad = |reason: String| Fault::Token {
+            realm: shown.clone(),
+            reason,
+        };
+        // CVE-2019-10214: a password must not be sent in the clear because a registry says so.
+        if url.scheme() == Scheme::Http && self.trust == Trust::Verified {
+            return Err(bad("it is not encrypted".to_owned()));
+        }
+        let mut query = vec![("scope", scope.as_deref().unwrap_or(&self.scope))];
+        if let Some(service) = service {
+            query.push(("service", service));
+        }
+        let login = self.credentials.login.as_ref();
+        if let Some(login) = login {
+            query.push(("account", &login.user));
+        }
+        let header = login.map(super::secret::Login::to_header);
+        let url = url.with_query(&query);
+        let response = http.get(&url, self.trust, "application/json", header.as_ref())?;
+        match response.status {
+            200 => {}
+            status @ (401 | 403) => {
+                return Err(Fault::Denied {
+                    status,
+                    message: response.into_message(),
+                });
+            }
+            status => {
+                return Err(Fault::Status {
+                    host: url.authority().to_owned(),
+                    status,
+                    retry_after: response.retry_after(),
+                    message: response.into_message(),
+                });
+            }
+        }
+        let body = response.read_body(MAX_TOKEN)?;
+        parse_token(&body).map_err(bad)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is whole at any time, so a panic elsewhere does no harm.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tokens before passwords, as the registry's own tools do.
+fn pick(challenges: &[Challenge]) -> Option<&Challenge> {
+    challenges
+        .iter()
+        .find(|challenge| matches!(challenge, Challenge::Bearer { .. }))
+        .or(challenges.first())
+}
+
+/// The header for the token in a token service's answer.
+fn parse_token(body: &[u8]) -> Result<Secret, String> {
+    #[derive(Deserialize)]
+    struct Answer {
+        token: Option<Secret>,
+        access_token: Option<Secret>,
+    }
+    // What serde_json says may quote the token.
+    let answer: Answer =
+        serde_json::from_slice(body).map_err(|_| "its answer is not valid JSON".to_owned())?;
+    let token = answer
+        .token
+        .filter(|token| !token.expose().is_empty())
+        .or(answer.access_token)
+        .ok_or("its answer holds no token")?;
+    // What gets into a header must be one line of visible ASCII.
+    if token.expose().is_empty() || !token.expose().bytes().all(|b| b.is_ascii_graphic()) {
+        return Err("its answer holds no usable token".to_owned());
+    }
+    Ok(Secret::new(format!("Bearer {}", token.expose())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_names_of_the_token_are_read() {
+        for body in [
+            r#"{"token":"abc"}"#,
+            r#"{"access_token":"abc","expires_in":5}"#,
+            r#"{"token":"","access_token":"abc"}"#,
+        ] {
+            assert_eq!(parse_token(body.as_bytes()).unwrap().expose(), "Bearer abc");
+        }
+        for body in [
+            "{}",
+            "[]",
+            r#"{"token":"a\r\nHost: x"}"#,
+            r#"{"token":""}"#,
+            "hush",
+        ] {
+            let error = parse_token(body.as_bytes()).unwrap_err();
+            assert!(!error.contains("hush"));
+        }
+    }
+}
