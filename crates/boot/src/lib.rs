@@ -10,6 +10,7 @@ pub mod accounts;
 pub mod cmdline;
 pub mod entry;
 pub mod esp;
+pub mod etc_merge;
 pub mod kargs;
 pub mod kernel;
 pub mod loader;

@@ -30,7 +30,9 @@ pub enum Mode {
     /// The deployment's own directory.
     #[serde(rename = "bind")]
     Persistent,
-    /// The image's directory, with changes kept in the deployment.
+    /// The image's directory, with changes kept in the deployment. hull gives
+    /// it the deployment's own directory: its merge brings the image's new
+    /// defaults, which is what the overlay is there for.
     Overlay,
     /// The image's directory, with changes kept until the reboot.
     #[serde(alias = "volatile")]
