@@ -9,6 +9,8 @@ use crate::tree::{Directory, Entry, Timestamp, Tree};
 /// machine that it was built on.
 const ALLOWED_XATTRS: [&[u8]; 1] = [b"security.capability"];
 
+const SELINUX_LABEL: &[u8] = b"security.selinux";
+
 /// Directories whose content does not boot: kernels and loaders, which hold the
 /// digest of the tree themselves, and what ostree leaves.
 const EMPTIED_FOR_BOOT: [&str; 2] = ["/boot", "/sysroot"];
@@ -54,7 +56,8 @@ pub fn oci_root(tree: &mut Tree) -> Result<(), TransformError> {
 }
 
 /// Makes a tree that went through [`oci_root`] the tree that boots: `/boot` and
-/// `/sysroot` are empty. Drops unreferenced leaves.
+/// `/sysroot` are empty, and SELinux labels are gone: they are those of the machine
+/// that the image was built on. Drops unreferenced leaves.
 ///
 /// The tree is unchanged if this fails.
 pub fn prepare_for_boot(tree: &mut Tree) -> Result<(), TransformError> {
@@ -65,6 +68,9 @@ pub fn prepare_for_boot(tree: &mut Tree) -> Result<(), TransformError> {
     for path in EMPTIED_FOR_BOOT {
         empty(directory(tree, path, MOUNT_POINT_HINT)?, mtime);
     }
+    tree.for_each_metadata_mut(|metadata| {
+        metadata.xattrs.remove(SELINUX_LABEL);
+    });
     tree.drop_unreferenced_leaves();
     Ok(())
 }

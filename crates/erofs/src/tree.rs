@@ -185,16 +185,11 @@ impl Tree {
     /// Forgets the leaves that no entry leads to; every [`LeafId`] may change.
     pub fn drop_unreferenced_leaves(&mut self) {
         let counts = self.link_counts();
-        let mut renamed = vec![LeafId(0); counts.len()];
-        let mut kept = 0;
-        for (new, _) in renamed
-            .iter_mut()
-            .zip(&counts)
-            .filter(|(_, links)| **links > 0)
-        {
-            *new = LeafId(kept);
-            kept += 1;
-        }
+        let mut kept = (0..).map(LeafId);
+        let renamed: Vec<Option<LeafId>> = counts
+            .iter()
+            .map(|links| if *links > 0 { kept.next() } else { None })
+            .collect();
         let mut links = counts.iter();
         self.leaves
             .retain(|_| links.next().is_some_and(|links| *links > 0));
@@ -203,7 +198,7 @@ impl Tree {
             for node in directory.entries.values_mut() {
                 match node {
                     Node::Directory(inner) => pending.push(inner),
-                    Node::Leaf(id) => *id = renamed[id.index()],
+                    Node::Leaf(id) => *id = renamed[id.index()].unwrap_or(*id),
                 }
             }
         }

@@ -325,7 +325,10 @@ impl ContentFields<'_> {
     }
 }
 
-fn parse_xattr(text: &[u8]) -> Result<(Box<[u8]>, Box<[u8]>), Problem> {
+/// The name and the value of an extended attribute.
+type Xattr = (Box<[u8]>, Box<[u8]>);
+
+fn parse_xattr(text: &[u8]) -> Result<Xattr, Problem> {
     let middle = text.iter().position(|byte| *byte == b'=');
     let middle = middle.ok_or_else(|| invalid("xattr", text))?;
     let name = parse_text("xattr", &text[..middle], 1..=MAX_NAME)?;

@@ -119,6 +119,13 @@ impl FileType {
         }
     }
 
+    /// The type that a directory entry names.
+    pub(super) fn from_entry_type(number: u8) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|file_type| file_type.entry_type() == number)
+    }
+
     /// The type that a mode names.
     pub(super) fn from_mode(mode: u16) -> Option<Self> {
         Self::ALL

@@ -1,0 +1,53 @@
+//! Images: ours and theirs, byte for byte.
+
+use hull_erofs::{dump, image};
+use hull_oracle::strategy::{self, Times};
+use proptest::prelude::*;
+
+/// Where two images differ, for the message of a failed test.
+fn first_difference(ours: &[u8], theirs: &[u8]) -> String {
+    let place = ours.iter().zip(theirs).position(|(a, b)| a != b);
+    format!(
+        "{} and {} bytes, first difference at {place:?}",
+        ours.len(),
+        theirs.len()
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_image_of_a_tree_is_what_composefs_writes(tree in strategy::tree(Times::Any)) {
+        let ours = image::write(&tree).unwrap();
+        let theirs = hull_oracle::write_image(hull_oracle::to_theirs(&tree)).unwrap();
+        prop_assert!(ours == *theirs, "{}", first_difference(&ours, &theirs));
+    }
+
+    #[test]
+    fn the_image_of_a_dump_file_is_what_composefs_writes(tree in strategy::dumpable_tree()) {
+        let dump = dump::write(&tree);
+        let ours = image::write(&dump::parse(&dump).unwrap()).unwrap();
+        let theirs = hull_oracle::write_image(hull_oracle::parse_dump(&dump).unwrap()).unwrap();
+        prop_assert!(ours == *theirs, "{}", first_difference(&ours, &theirs));
+    }
+
+    #[test]
+    fn an_image_of_composefs_is_read_back_as_the_tree(tree in strategy::tree(Times::Any)) {
+        let theirs = hull_oracle::write_image(hull_oracle::to_theirs(&tree)).unwrap();
+        let read = image::read(&theirs).unwrap();
+        let (read, tree) = (dump::write(&read), dump::write(&tree));
+        prop_assert_eq!(String::from_utf8_lossy(&read), String::from_utf8_lossy(&tree));
+    }
+
+    #[test]
+    fn composefs_reads_our_images(mut tree in strategy::tree(Times::Any)) {
+        // It takes every file with the escaped attribute for a whiteout, hard links and all.
+        tree.for_each_metadata_mut(|metadata| {
+            metadata.xattrs.remove(&b"trusted.overlay.whiteout"[..]);
+        });
+        let ours = image::write(&tree).unwrap();
+        let read = hull_oracle::read_image(&ours);
+        prop_assert!(read.is_ok(), "{:?}", read.err());
+    }
+}
