@@ -129,7 +129,7 @@ impl Machine {
         Program::new("qemu-system-x86_64")
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
             .args(["-machine", "q35", "-accel", "tcg,thread=multi"])
-            .args(["-cpu", "max"])
+            .args(["-cpu", "qemu64"])
             .args(["-smp", &self.options.processors.to_string()])
             .args(["-m", &self.options.memory_mib.to_string()])
             .arg("-drive")
