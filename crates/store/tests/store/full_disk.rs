@@ -1,0 +1,109 @@
+//! A file system that is full. Needs root, to mount one that is small.
+
+use std::io::Write;
+use std::path::Path;
+
+use hull_store::{Kind, StoreError};
+use hull_sys::namespace;
+use rustix::mount::MountFlags;
+
+use crate::scratch::{assert_sound, check, collect, pull, store_in};
+
+/// Mounts a tmpfs of so many KiB on a directory and does the work there.
+fn on_small_tmpfs(kib: u32, work: fn(&Path)) {
+    let temp = tempfile::tempdir().unwrap();
+    namespace::with_private_mounts(|| {
+        let size = std::ffi::CString::new(format!("size={kib}k")).unwrap();
+        rustix::mount::mount("tmpfs", temp.path(), "tmpfs", MountFlags::empty(), &*size)
+            .expect("this test mounts a tmpfs: run it as root");
+        work(temp.path());
+    })
+    .expect("this test makes a mount namespace: run it as root");
+}
+
+/// Makes an ext4 of so many MiB in a file, and does the work there.
+fn on_small_ext4(mib: u64, work: fn(&Path)) {
+    let temp = tempfile::tempdir().unwrap();
+    let image = temp.path().join("image");
+    let file = std::fs::File::create(&image).unwrap();
+    file.set_len(mib << 20).unwrap();
+    run("mkfs.ext4", &["-q", "-m", "0"], &[&image]);
+    let directory = temp.path().join("mounted");
+    std::fs::create_dir(&directory).unwrap();
+    namespace::with_private_mounts(|| {
+        run("mount", &["-o", "loop"], &[&image, &directory]);
+        work(&directory);
+    })
+    .expect("this test makes a mount namespace: run it as root");
+}
+
+#[track_caller]
+fn run(program: &str, options: &[&str], paths: &[&Path]) {
+    let output = std::process::Command::new(program)
+        .args(options)
+        .args(paths)
+        .output()
+        .unwrap_or_else(|error| panic!("{program}, which this test needs: {error}"));
+    assert!(output.status.success(), "{program}: {output:?}");
+}
+
+/// Fills the disk in an object, a stream and a pull; each time the error says so,
+/// what was there is whole, and once there is space the same works.
+fn a_full_disk_is_survived(directory: &Path) {
+    let store = store_in(directory);
+    let session = store.session().unwrap();
+    pull(&session, "old", 0..10).unwrap();
+
+    let error = loop {
+        let mut writer = session.writer();
+        if let Err(error) = writer.append(&vec![1; 64 << 20]) {
+            break error;
+        }
+    };
+    assert!(matches!(error, StoreError::NoSpace { .. }), "{error:?}");
+    assert!(error.to_string().contains("an object"), "{error}");
+
+    let filler = fill(directory);
+    let error = session.put(&vec![2; 1 << 20]).unwrap_err();
+    let StoreError::NoSpace { writing, .. } = &error else {
+        panic!("{error:?}");
+    };
+    // ext4 may already lack the block for the directory that the object goes to.
+    let named = ["object ", "the directory objects/"];
+    assert!(
+        named.iter().any(|name| writing.starts_with(name)),
+        "{writing}"
+    );
+
+    let error = pull(&session, "new", 5..4000).unwrap_err();
+    assert!(matches!(error, StoreError::NoSpace { .. }), "{error:?}");
+    assert_sound(&store);
+    assert_eq!(store.refs(Kind::Image).unwrap().len(), 1);
+
+    std::fs::remove_file(filler).unwrap();
+    pull(&session, "new", 5..40).unwrap();
+    drop(session);
+    collect(&store);
+    assert_eq!(check(&store).findings, []);
+    assert_eq!(store.refs(Kind::Image).unwrap().len(), 2);
+}
+
+/// Writes a file until there is no space.
+fn fill(directory: &Path) -> std::path::PathBuf {
+    let path = directory.join("filler");
+    let mut file = std::fs::File::create(&path).unwrap();
+    for size in [1 << 20, 64 << 10, 4096, 512] {
+        while file.write_all(&vec![0; size]).is_ok() {}
+    }
+    path
+}
+
+#[test]
+fn a_full_tmpfs_is_survived() {
+    on_small_tmpfs(8 * 1024, a_full_disk_is_survived);
+}
+
+#[test]
+fn a_full_ext4_is_survived() {
+    on_small_ext4(16, a_full_disk_is_survived);
+}

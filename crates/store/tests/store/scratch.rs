@@ -1,0 +1,89 @@
+//! Stores in directories of their own.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use hull_erofs::tree::{Content, Leaf, Metadata, Node, Tree};
+use hull_store::fsck::{Depth, Report};
+use hull_store::{ObjectId, Session, Store, Verity};
+
+pub(crate) fn open(path: &Path) -> OwnedFd {
+    OwnedFd::from(std::fs::File::open(path).unwrap())
+}
+
+pub(crate) fn store_in(path: &Path) -> Store {
+    Store::create(open(path), Verity::WhereSupported).unwrap()
+}
+
+/// A content that no other seed gives.
+pub(crate) fn content(seed: u32) -> Vec<u8> {
+    format!("content number {seed:08} of a file in an image\n")
+        .repeat(4)
+        .into_bytes()
+}
+
+/// An image with one file for each of these objects.
+pub(crate) fn image_of(objects: &[(ObjectId, u64)]) -> Vec<u8> {
+    let mut tree = Tree::default();
+    for (index, (id, size)) in objects.iter().enumerate() {
+        let content = Content::Object {
+            id: *id,
+            size: *size,
+        };
+        let leaf = tree.add_leaf(Leaf {
+            metadata: Metadata::default(),
+            content,
+        });
+        let name = format!("file{index}").into_bytes().into_boxed_slice();
+        tree.root.entries.insert(name, Node::Leaf(leaf));
+    }
+    hull_erofs::image::write(&tree).unwrap()
+}
+
+/// What a pull of an image with these files does: objects, a layer, a manifest
+/// that leads to it, the image; then the references.
+pub(crate) fn pull(
+    session: &Session,
+    name: &str,
+    seeds: impl IntoIterator<Item = u32>,
+) -> Result<ObjectId, hull_store::StoreError> {
+    let mut layer = session.stream(1);
+    let mut objects = Vec::new();
+    for seed in seeds {
+        let bytes = content(seed);
+        let id = session.put(&bytes)?;
+        let size = bytes.len() as u64;
+        layer.inline(&[0; 512])?;
+        layer.object(&id, size)?;
+        objects.push((id, size));
+    }
+    let layer = session.put_stream(&format!("layer-{name}"), layer)?;
+    let image = session.put_image(&image_of(&objects))?;
+    let mut manifest = session.stream(2);
+    manifest.inline(b"{}")?;
+    manifest.name("layer", &layer)?;
+    manifest.name("image", &image)?;
+    let manifest_name = format!("manifest-{name}");
+    session.put_stream(&manifest_name, manifest)?;
+    let target = hull_store::Target::Stream(&manifest_name);
+    session.set_ref(&format!("tags/{name}"), target)?;
+    session.set_ref(&format!("hosts/{name}"), hull_store::Target::Image(&image))?;
+    Ok(image)
+}
+
+pub(crate) fn check(store: &Store) -> Report {
+    hull_store::fsck::check(store, Depth::Full, &|_| {}).unwrap()
+}
+
+#[track_caller]
+pub(crate) fn assert_sound(store: &Store) {
+    let report = check(store);
+    let damage: Vec<_> = report.damage().map(ToString::to_string).collect();
+    assert!(damage.is_empty(), "{damage:#?}");
+}
+
+#[track_caller]
+pub(crate) fn collect(store: &Store) -> hull_store::gc::Collected {
+    let plan = hull_store::gc::plan(store, &[]).unwrap();
+    hull_store::gc::execute(store, &plan, std::time::Duration::from_secs(60)).unwrap()
+}
