@@ -1,0 +1,396 @@
+//! From the entries of layers to one tree.
+//!
+//! A layer is applied in two passes: first all its whiteouts, to what the lower
+//! layers left, then its other entries in their order. So a whiteout hides what
+//! is below wherever it stands in its layer, and never what is beside it.
+//!
+//! Where the specification leaves a choice, the tree is what umoci unpacks:
+//! an entry below a symbolic link goes to where the link leads inside the
+//! root; a directory that has no entry of its own is root's, with mode 0755
+//! (and the time 0, for the tree depends on nothing but the layers);
+//! a directory on a directory brings new metadata and keeps the entries; the
+//! metadata of a hard link's entry is not used; all attributes are kept, also
+//! overlay's own (the image's writer escapes those), and a character device 0/0
+//! is a device.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use hull_erofs::ObjectId;
+use hull_erofs::tree::{Content, Directory, Leaf, LeafId, Metadata, Node, Tree};
+use hull_store::Store;
+
+use super::entry::{Entry, Item};
+use super::path::{DEPTH_MAX, EntryName, EntryPath, PATH_MAX};
+use super::record::{RecordError, entries};
+use super::whiteout::Whiteout;
+
+/// How many symbolic links one path may lead through, as in Linux.
+const FOLLOWED_MAX: usize = 40;
+
+/// Why layers cannot be merged.
+#[derive(Debug, thiserror::Error)]
+pub enum MergeError {
+    /// The entries of a layer cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// An entry does not fit what is below it.
+    #[error("entry {entry} of the layer with record {record}: {reason}")]
+    Refused {
+        /// The layer.
+        record: ObjectId,
+        /// The entry.
+        entry: EntryName,
+        /// Why.
+        reason: Refusal,
+    },
+}
+
+/// Why an entry does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A symbolic link on its way leads up from the root.
+    #[error("a symbolic link on its path leads out of the root")]
+    Escape,
+    /// Links on its way lead to each other.
+    #[error("its path leads through more than {FOLLOWED_MAX} symbolic links")]
+    Loop,
+    /// A symbolic link on its way leads to a file.
+    #[error("a symbolic link on its path leads to something that is no directory")]
+    NoDirectory,
+    /// It would lie deeper, or under a longer path, than an image may have.
+    #[error("it would lie deeper than {DEPTH_MAX} directories or {PATH_MAX} bytes")]
+    TooDeep,
+    /// A hard link to nothing.
+    #[error("its target {0} does not exist at that point; a hard link must follow its target")]
+    TargetMissing(EntryName),
+    /// A hard link to a directory.
+    #[error("its target {0} is a directory, which can't have a hard link")]
+    TargetDirectory(EntryName),
+    /// A hard link to its own name.
+    #[error("it is a hard link to itself")]
+    TargetItself,
+    /// The root as something else.
+    #[error("the root must be a directory")]
+    Root,
+}
+
+/// The tree of an image: its layers' records, the lowest first.
+pub fn merge(store: &Store, layers: &[ObjectId]) -> Result<Tree, MergeError> {
+    let mut merger = Merger::default();
+    for record in layers {
+        let layer = entries(store, record)?.collect::<Result<Vec<_>, _>>()?;
+        merger
+            .apply(layer)
+            .map_err(|(entry, reason)| MergeError::Refused {
+                record: *record,
+                entry,
+                reason,
+            })?;
+    }
+    Ok(merger.finish())
+}
+
+/// The layers applied so far.
+#[derive(Debug)]
+pub struct Merger {
+    directories: Vec<MergedDirectory>,
+    leaves: Vec<Option<Leaf>>,
+    /// The parent that the last entry was put into, and its path: its neighbours follow it.
+    last_parent: Option<(Box<[u8]>, DirectoryId)>,
+}
+
+/// Place in [`Merger::directories`].
+type DirectoryId = usize;
+const ROOT: DirectoryId = 0;
+
+#[derive(Debug)]
+struct MergedDirectory {
+    metadata: Metadata,
+    parent: DirectoryId,
+    depth: usize,
+    /// Length of the path in bytes, with a slash in front of each component.
+    length: usize,
+    entries: BTreeMap<Box<[u8]>, Slot>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    Directory(DirectoryId),
+    /// Place in [`Merger::leaves`].
+    Leaf(usize),
+}
+
+/// What to do about directories that are not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Make,
+    Accept,
+}
+
+/// What a directory is like that a layer holds no entry of.
+fn implied() -> Metadata {
+    Metadata {
+        mode: 0o755,
+        ..Metadata::default()
+    }
+}
+
+impl Default for Merger {
+    fn default() -> Self {
+        let root = MergedDirectory {
+            metadata: implied(),
+            parent: ROOT,
+            depth: 0,
+            length: 0,
+            entries: BTreeMap::new(),
+        };
+        Self {
+            directories: vec![root],
+            leaves: Vec::new(),
+            last_parent: None,
+        }
+    }
+}
+
+impl Merger {
+    /// Applies one layer on top of the others.
+    ///
+    /// # Errors
+    ///
+    /// The first entry that does not fit, and why; the merger is of no use then.
+    pub fn apply(&mut self, layer: Vec<Entry>) -> Result<(), (EntryName, Refusal)> {
+        for entry in &layer {
+            if let Some(whiteout) = Whiteout::at(&entry.path) {
+                self.hide(whiteout)
+                    .map_err(|reason| (entry.path.to_name(), reason))?;
+            }
+        }
+        self.last_parent = None;
+        for entry in layer {
+            if Whiteout::at(&entry.path).is_some() {
+                continue;
+            }
+            let Entry {
+                path,
+                metadata,
+                item,
+            } = entry;
+            self.add(&path, metadata, item)
+                .map_err(|reason| (path.to_name(), reason))?;
+        }
+        Ok(())
+    }
+
+    /// The tree of all layers.
+    pub fn finish(mut self) -> Tree {
+        let mut tree = Tree::default();
+        let mut placed = vec![None; self.leaves.len()];
+        tree.root = self.take_directory(ROOT, &mut tree, &mut placed);
+        tree
+    }
+
+    /// Moves a directory into the tree, with what is in it. As deep as the tree, at most [`DEPTH_MAX`].
+    fn take_directory(
+        &mut self,
+        id: DirectoryId,
+        tree: &mut Tree,
+        placed: &mut [Option<LeafId>],
+    ) -> Directory {
+        let merged = &mut self.directories[id];
+        let metadata = std::mem::take(&mut merged.metadata);
+        let slots = std::mem::take(&mut merged.entries);
+        let mut node = |slot| match slot {
+            Slot::Directory(id) => Node::Directory(self.take_directory(id, tree, placed)),
+            Slot::Leaf(place) => Node::Leaf(*placed[place].get_or_insert_with(|| {
+                tree.add_leaf(self.leaves[place].take().expect("a leaf is placed once"))
+            })),
+        };
+        let entries = slots
+            .into_iter()
+            .map(|(name, slot)| (name, node(slot)))
+            .collect();
+        Directory { metadata, entries }
+    }
+
+    fn hide(&mut self, whiteout: Whiteout<'_>) -> Result<(), Refusal> {
+        match whiteout {
+            Whiteout::Name { directory, name } => {
+                if let Some(directory) = self.resolve(directory, Missing::Accept)? {
+                    self.directories[directory].entries.remove(name);
+                }
+            }
+            Whiteout::Opaque { directory } => {
+                if let Some(directory) = self.resolve(directory, Missing::Accept)? {
+                    self.directories[directory].entries.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: &EntryPath, metadata: Metadata, item: Item) -> Result<(), Refusal> {
+        let Some((parent, name)) = path.split_last() else {
+            if item != Item::Directory {
+                return Err(Refusal::Root);
+            }
+            self.directories[ROOT].metadata = metadata;
+            return Ok(());
+        };
+        let parent = self.parent(parent)?;
+        self.check_depth(parent, name)?;
+        match item {
+            Item::Directory => match self.directories[parent].entries.get(name) {
+                Some(&Slot::Directory(id)) => self.directories[id].metadata = metadata,
+                _ => {
+                    self.make_directory(parent, name, metadata);
+                }
+            },
+            Item::Leaf(content) => {
+                self.leaves.push(Some(Leaf { metadata, content }));
+                self.put(parent, name, Slot::Leaf(self.leaves.len() - 1));
+            }
+            Item::HardLink(target) => {
+                let slot = self.link_target(&target, (parent, name))?;
+                self.put(parent, name, slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory that an entry goes into; it is made if need be.
+    fn parent(&mut self, path: &[u8]) -> Result<DirectoryId, Refusal> {
+        if let Some((last, id)) = &self.last_parent
+            && **last == *path
+        {
+            return Ok(*id);
+        }
+        let id = self
+            .resolve(path, Missing::Make)?
+            .ok_or(Refusal::NoDirectory)?;
+        self.last_parent = Some((path.into(), id));
+        Ok(id)
+    }
+
+    fn check_depth(&self, parent: DirectoryId, name: &[u8]) -> Result<(), Refusal> {
+        let parent = &self.directories[parent];
+        if parent.depth >= DEPTH_MAX || parent.length + 1 + name.len() > PATH_MAX + 1 {
+            return Err(Refusal::TooDeep);
+        }
+        Ok(())
+    }
+
+    /// Puts something under a name, in place of what was there.
+    fn put(&mut self, parent: DirectoryId, name: &[u8], slot: Slot) {
+        let entries = &mut self.directories[parent].entries;
+        if let Some(there) = entries.get_mut(name) {
+            *there = slot;
+            // It may have been a directory, or a link to one, on the way to the last parent.
+            self.last_parent = None;
+        } else {
+            entries.insert(name.into(), slot);
+        }
+    }
+
+    fn make_directory(
+        &mut self,
+        parent: DirectoryId,
+        name: &[u8],
+        metadata: Metadata,
+    ) -> DirectoryId {
+        let id = self.directories.len();
+        let MergedDirectory { depth, length, .. } = self.directories[parent];
+        self.directories.push(MergedDirectory {
+            metadata,
+            parent,
+            depth: depth + 1,
+            length: length + 1 + name.len(),
+            entries: BTreeMap::new(),
+        });
+        self.put(parent, name, Slot::Directory(id));
+        id
+    }
+
+    /// What a hard link leads to; its last component is not followed.
+    fn link_target(
+        &mut self,
+        target: &EntryPath,
+        link: (DirectoryId, &[u8]),
+    ) -> Result<Slot, Refusal> {
+        let Some((directory, name)) = target.split_last() else {
+            return Err(Refusal::TargetDirectory(target.to_name()));
+        };
+        let missing = || Refusal::TargetMissing(target.to_name());
+        let directory = self
+            .resolve(directory, Missing::Accept)?
+            .ok_or_else(missing)?;
+        if (directory, name) == link {
+            return Err(Refusal::TargetItself);
+        }
+        match self.directories[directory].entries.get(name) {
+            Some(Slot::Directory(_)) => Err(Refusal::TargetDirectory(target.to_name())),
+            Some(slot) => Ok(*slot),
+            None => Err(missing()),
+        }
+    }
+
+    /// The directory at a path, symbolic links followed inside the root.
+    ///
+    /// Nothing if there is none and none is to be made. What is made takes the
+    /// place of a file, but not of one that a symbolic link leads to.
+    fn resolve(&mut self, path: &[u8], missing: Missing) -> Result<Option<DirectoryId>, Refusal> {
+        let mut rest = Cow::Borrowed(path);
+        let mut position = 0;
+        let mut at = ROOT;
+        let mut followed = 0;
+        while position < rest.len() {
+            let component = rest[position..]
+                .split(|&byte| byte == b'/')
+                .next()
+                .unwrap_or_default();
+            let after = (position + component.len() + 1).min(rest.len());
+            let slot = match component {
+                b"" | b"." => Slot::Directory(at),
+                b".." if at == ROOT => return Err(Refusal::Escape),
+                b".." => Slot::Directory(self.directories[at].parent),
+                _ => match self.directories[at].entries.get(component) {
+                    Some(slot) => *slot,
+                    None if missing == Missing::Accept => return Ok(None),
+                    None => {
+                        self.check_depth(at, component)?;
+                        Slot::Directory(self.make_directory(at, component, implied()))
+                    }
+                },
+            };
+            let leaf = match slot {
+                Slot::Directory(id) => {
+                    (at, position) = (id, after);
+                    continue;
+                }
+                Slot::Leaf(leaf) => leaf,
+            };
+            let content = self.leaves[leaf].as_ref().map(|leaf| &leaf.content);
+            if let Some(Content::Symlink(target)) = content {
+                followed += 1;
+                if followed > FOLLOWED_MAX {
+                    return Err(Refusal::Loop);
+                }
+                if target.starts_with(b"/") {
+                    at = ROOT;
+                }
+                rest = Cow::Owned([target, &b"/"[..], &rest[after..]].concat());
+                position = 0;
+                continue;
+            }
+            match missing {
+                Missing::Accept => return Ok(None),
+                Missing::Make if followed > 0 => return Err(Refusal::NoDirectory),
+                Missing::Make => {
+                    self.check_depth(at, component)?;
+                    (at, position) = (self.make_directory(at, component, implied()), after);
+                }
+            }
+        }
+        Ok(Some(at))
+    }
+}
