@@ -16,3 +16,4 @@ pub mod kernel;
 pub mod loader;
 pub mod modes;
 pub mod record;
+pub mod setup_root;

@@ -7,10 +7,12 @@
 mod attributes;
 mod composefs;
 mod context;
+mod device;
 
 pub use attributes::{Change, Propagation};
 pub use composefs::{Backing, Layers, Overlay, Upper, Verity, erofs, overlay};
 pub use context::{KernelLog, tmpfs};
+pub use device::fat;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -203,26 +205,27 @@ pub fn unmount(path: impl Arg) -> Result<(), MountError> {
         .map_err(|e| tree_error("unmount", &shown, e))
 }
 
+/// Detaches what is mounted at `path`, with all that is mounted below it; the
+/// file systems stay until nothing uses them.
+pub fn unmount_tree(path: impl Arg) -> Result<(), MountError> {
+    let shown = path.to_string_lossy().into_owned();
+    rustix::mount::unmount(path, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
+        .map_err(|e| tree_error("detach", &shown, e))
+}
+
 /// Makes the file system that `of` is on writable, for all its mounts that
 /// are not read-only themselves. Already writable is fine.
 pub fn make_writable(of: impl AsFd) -> Result<(), MountError> {
     let of = of.as_fd();
     let failed = |e| tree_error("make writable", "the file system of a mount", e);
     let stat = rustix::fs::fstatvfs(of).map_err(failed)?;
-    let context = rustix::mount::fspick(
-        of,
-        c"",
-        FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC,
-    );
-    match context.and_then(|context| {
-        rustix::mount::fsconfig_set_flag(&context, c"rw")?;
-        rustix::mount::fsconfig_reconfigure(&context)
-    }) {
-        Ok(()) => Ok(()),
-        // A file system without the call is fine as long as it is writable.
-        Err(_) if !stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) => Ok(()),
-        Err(e) => Err(failed(e)),
+    if !stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        return Ok(());
     }
+    let flags = FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC;
+    let context = rustix::mount::fspick(of, c"", flags).map_err(failed)?;
+    rustix::mount::fsconfig_set_flag(&context, c"rw").map_err(failed)?;
+    rustix::mount::fsconfig_reconfigure(&context).map_err(failed)
 }
 
 /// The path that leads to what a descriptor names, for options that take
