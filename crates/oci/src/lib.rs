@@ -4,19 +4,29 @@
 //! Reference ─source─▶ manifest, config, blobs ─layer─▶ objects and records ─layer─▶ Tree
 //! ```
 //!
+//! [`pull()`] does the whole way into a store; [`Image`] is what is there then.
 //! Everything that comes from outside is bounded, and checked by digest while
 //! it streams.
 
 #![forbid(unsafe_code)]
 
+mod decompress;
 pub mod digest;
+pub mod image;
 pub mod layer;
 pub mod manifest;
 pub mod platform;
+pub mod progress;
+pub mod pull;
 pub mod reference;
 pub mod source;
+mod transfer;
 
+pub use decompress::CompressionMismatch;
 pub use digest::Digest;
+pub use image::Image;
 pub use manifest::{ImageConfig, Manifest};
 pub use platform::Platform;
+pub use progress::Progress;
+pub use pull::{PullError, PullOptions, Pulled, pull};
 pub use reference::Reference;

@@ -1,0 +1,500 @@
+//! Pulling: from a reference to an image in the store.
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use hull_erofs::ObjectId;
+use hull_store::{Session, Store, StoreError, Target};
+
+use crate::digest::{BlobError, Digest};
+use crate::image::{self, Image, LoadError};
+use crate::layer;
+use crate::manifest::{
+    Descriptor, Document, ImageConfig, Index, Layer, MAX_CONFIG, Manifest, ManifestError,
+};
+use crate::platform::Platform;
+use crate::progress::{Event, LayerInfo, Progress, Stage};
+use crate::reference::Reference;
+use crate::source::{self, Fetched, Source, SourceError, SourceOptions};
+use crate::transfer::Transfer;
+
+/// How deep indexes may lie in each other.
+const MAX_NESTING: usize = 3;
+
+/// How to pull.
+#[derive(Debug, Clone, Default)]
+pub struct PullOptions {
+    /// How to reach the image.
+    pub source: SourceOptions,
+    /// Which image of an index to take, and what the image must be for: by
+    /// default, that of this machine.
+    pub platform: Option<Platform>,
+    /// The name of the reference that keeps the image (below `streams/refs`);
+    /// by default [`default_ref`].
+    pub ref_name: Option<String>,
+    /// How many layers to fetch at once; by default 2 to 4, after the processors.
+    pub parallel: Option<NonZeroUsize>,
+}
+
+/// What a pull did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// What was asked for.
+    pub reference: Reference,
+    /// The image, now in the store.
+    pub image: Image,
+    /// The digest that the reference named: of an index, or the manifest's own.
+    pub resolved_digest: Digest,
+    /// The lengths of the blobs fetched: layers and configuration, in bytes.
+    pub downloaded_bytes: u64,
+    /// How many layers were fetched.
+    pub downloaded_layers: usize,
+}
+
+/// The name of the reference that keeps an image where the caller chooses none.
+pub fn default_ref(manifest: &Digest) -> String {
+    format!("oci/{manifest}")
+}
+
+/// A pull that failed. The store is as it was, but for objects and layers that no
+/// reference leads to: the next try uses them, else a collection takes them.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// The source did not give what was asked for.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A manifest, an index or a configuration is not one.
+    #[error("{place}: {source}")]
+    Document {
+        /// Where it came from.
+        place: String,
+        /// What is wrong.
+        source: ManifestError,
+    },
+    /// No image for this machine.
+    #[error("{place}: there is no image for {wanted}; on offer: {offered}")]
+    NoPlatform {
+        /// Where the index came from.
+        place: String,
+        /// What was looked for.
+        wanted: Platform,
+        /// What there is.
+        offered: String,
+    },
+    /// The image is for another machine.
+    #[error("{place}: the image is for {found}, not for {wanted}")]
+    WrongPlatform {
+        /// Where it came from.
+        place: String,
+        /// What was looked for.
+        wanted: Platform,
+        /// What the image's configuration says.
+        found: Platform,
+    },
+    /// An index in an index, and so on.
+    #[error("{place}: indexes are nested more than {MAX_NESTING} deep")]
+    Nested {
+        /// Where they came from.
+        place: String,
+    },
+    /// A blob is cut short, too long or another one.
+    #[error("{place}: {source}; nothing of it was kept, try again")]
+    Content {
+        /// Where it came from.
+        place: String,
+        /// What is wrong.
+        source: BlobError,
+    },
+    /// A blob stopped coming.
+    #[error("layer {layer}: the download broke off; try again")]
+    Transfer {
+        /// The layer's blob.
+        layer: Digest,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A blob is not compressed as it should be.
+    #[error("layer {layer}: it cannot be decompressed; the image is damaged where it comes from")]
+    Decompress {
+        /// The layer's blob.
+        layer: Digest,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A layer is no tar archive that can be imported, or the store is full.
+    #[error("layer {layer}: it cannot be imported")]
+    Layer {
+        /// The layer's blob.
+        layer: Digest,
+        /// Why.
+        source: layer::ImportError,
+    },
+    /// The import stopped before the end of the blob, so its digest is unknown.
+    #[error("layer {layer}: it was not read to its end")]
+    NotRead {
+        /// The layer's blob.
+        layer: Digest,
+    },
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PullError {
+    /// Whether the file system of the store is full.
+    pub fn is_no_space(&self) -> bool {
+        let store = match self {
+            Self::Store(error) => error,
+            Self::Layer { source, .. } => match source {
+                layer::ImportError::Content { source, .. } => source,
+                layer::ImportError::Record(source) => source,
+                layer::ImportError::Tar(_) => return false,
+            },
+            _ => return false,
+        };
+        matches!(store, StoreError::NoSpace { .. })
+    }
+}
+
+/// Pulls an image into a store, and makes it stay there.
+///
+/// The reference is resolved once; everything after goes by digest, so a tag
+/// that moves meanwhile does no harm. Layers whose record is in the store are
+/// not fetched; where all is there, the only request is that for the manifest,
+/// and none where the reference has a digest. On return the image is on disk,
+/// and a reference ([`PullOptions::ref_name`]) keeps it from being collected.
+pub fn pull(
+    store: &Store,
+    reference: &Reference,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<Pulled, PullError> {
+    pull_in(&store.session()?, reference, options, progress)
+}
+
+/// The same within a session of the caller's: nothing is collected before that ends.
+///
+/// In a [repairing](Session::repairing) session all is fetched again, whatever is there.
+pub fn pull_in(
+    session: &Session,
+    reference: &Reference,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<Pulled, PullError> {
+    let source = source::open(reference, &options.source)?;
+    let pull = Pull {
+        session,
+        source: &*source,
+        platform: options.platform.clone().unwrap_or_else(Platform::host),
+        parallel: options
+            .parallel
+            .map_or_else(default_parallelism, NonZeroUsize::get),
+        progress,
+    };
+    let pulled = pull.run(reference)?;
+    let default = default_ref(&pulled.image.manifest_digest);
+    let name = options.ref_name.as_ref().unwrap_or(&default);
+    session.set_ref(name, Target::Stream(&pulled.image.stream()))?;
+    Ok(pulled)
+}
+
+fn default_parallelism() -> usize {
+    std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 4))
+}
+
+/// One pull under way.
+struct Pull<'a> {
+    session: &'a Session,
+    source: &'a dyn Source,
+    platform: Platform,
+    parallel: usize,
+    progress: &'a dyn Progress,
+}
+
+/// What a reference leads to.
+struct Resolved {
+    /// The digest of the document that it names.
+    named: Digest,
+    found: Found,
+}
+
+enum Found {
+    /// The image is in the store already.
+    Stored(Image),
+    /// Its manifest has come.
+    Fetched(Fetched, Manifest),
+}
+
+/// What is to be fetched.
+struct Needed<'a> {
+    /// Place among the layers.
+    place: usize,
+    layer: &'a Layer,
+}
+
+/// What was fetched.
+#[derive(Default)]
+struct Fetching {
+    bytes: u64,
+    layers: usize,
+}
+
+impl Pull<'_> {
+    fn run(&self, reference: &Reference) -> Result<Pulled, PullError> {
+        self.progress.report(Event::Stage(Stage::Resolving));
+        let Resolved { named, found } = self.resolve(reference)?;
+        self.progress.report(Event::Resolved {
+            reference,
+            manifest: match &found {
+                Found::Stored(image) => &image.manifest_digest,
+                Found::Fetched(document, _) => &document.digest,
+            },
+        });
+        let (image, fetching) = match found {
+            Found::Stored(image) => {
+                self.check_platform(&image.config)?;
+                self.report_layers(&image.manifest, &[]);
+                (image, Fetching::default())
+            }
+            Found::Fetched(document, manifest) => self.fetch(&document, manifest)?,
+        };
+        Ok(Pulled {
+            reference: reference.clone(),
+            image,
+            resolved_digest: named,
+            downloaded_bytes: fetching.bytes,
+            downloaded_layers: fetching.layers,
+        })
+    }
+
+    fn resolve(&self, reference: &Reference) -> Result<Resolved, PullError> {
+        if let Some(digest) = reference.digest()
+            && let Some(found) = self.find_stored(digest)?
+        {
+            return Ok(Resolved {
+                named: *digest,
+                found,
+            });
+        }
+        let mut document = self.source.root()?;
+        let named = document.digest;
+        for _ in 0..=MAX_NESTING {
+            let parsed = Document::parse(&document.bytes, document.media_type.as_deref())
+                .map_err(|error| self.document_error(error))?;
+            let index = match parsed {
+                Document::Manifest(manifest) => {
+                    let stored = self.find_stored(&document.digest)?;
+                    let found = stored.unwrap_or(Found::Fetched(document, manifest));
+                    return Ok(Resolved { named, found });
+                }
+                Document::Index(index) => index,
+            };
+            let chosen = self.choose(&index)?;
+            if let Some(found) = self.find_stored(&chosen.digest)? {
+                return Ok(Resolved { named, found });
+            }
+            document = self.source.document(chosen)?;
+        }
+        Err(PullError::Nested {
+            place: self.source.place(),
+        })
+    }
+
+    /// The image with this manifest, if it is in the store and whole.
+    fn find_stored(&self, manifest: &Digest) -> Result<Option<Found>, PullError> {
+        if self.session.repairing() {
+            return Ok(None);
+        }
+        match Image::load(self.session.store(), manifest) {
+            Ok(image) => Ok(Some(Found::Stored(image))),
+            Err(error) if error.is_incomplete() => Ok(None),
+            Err(LoadError::Store { source, .. }) => Err(PullError::Store(source)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn choose<'i>(&self, index: &'i Index) -> Result<&'i Descriptor, PullError> {
+        let offers: Vec<_> = index
+            .manifests
+            .iter()
+            .map(|entry| entry.platform.clone())
+            .collect();
+        match self.platform.choose(&offers) {
+            Some(place) => Ok(&index.manifests[place].descriptor),
+            None => Err(PullError::NoPlatform {
+                place: self.source.place(),
+                wanted: self.platform.clone(),
+                offered: show_offers(&offers),
+            }),
+        }
+    }
+
+    fn check_platform(&self, config: &ImageConfig) -> Result<(), PullError> {
+        if self.platform.accepts(&config.platform) {
+            return Ok(());
+        }
+        Err(PullError::WrongPlatform {
+            place: self.source.place(),
+            wanted: self.platform.clone(),
+            found: config.platform.clone(),
+        })
+    }
+
+    /// Fetches what the store lacks of an image, and writes the image down.
+    fn fetch(
+        &self,
+        document: &Fetched,
+        manifest: Manifest,
+    ) -> Result<(Image, Fetching), PullError> {
+        let config_bytes = source::small_blob(
+            self.source,
+            &manifest.config,
+            "the configuration",
+            MAX_CONFIG,
+        )?;
+        let config =
+            ImageConfig::parse(&config_bytes).map_err(|error| self.document_error(error))?;
+        config
+            .check_against(&manifest)
+            .map_err(|error| self.document_error(error))?;
+        self.check_platform(&config)?;
+
+        let mut records = self.find_records(&manifest)?;
+        let needed = find_needed(&manifest, &records);
+        self.report_layers(&manifest, &needed);
+        self.progress.report(Event::Stage(Stage::Fetching));
+        let blobs: u64 = needed
+            .iter()
+            .map(|needed| needed.layer.descriptor.size)
+            .sum();
+        let fetching = Fetching {
+            bytes: manifest.config.size + blobs,
+            layers: needed.len(),
+        };
+        records.extend(self.fetch_layers(needed)?);
+
+        self.progress.report(Event::Stage(Stage::Recording));
+        let image = Image {
+            manifest_digest: document.digest,
+            layers: manifest
+                .layers
+                .iter()
+                .filter_map(|layer| records.get(&layer.descriptor.digest).copied())
+                .collect(),
+            manifest,
+            config,
+        };
+        image::store(self.session, &image, &document.bytes, &config_bytes)?;
+        Ok((image, fetching))
+    }
+
+    /// The records that the store has of an image's layers, by their blobs.
+    fn find_records(&self, manifest: &Manifest) -> Result<HashMap<Digest, ObjectId>, StoreError> {
+        let mut records = HashMap::new();
+        if self.session.repairing() {
+            return Ok(records);
+        }
+        for layer in &manifest.layers {
+            let blob = layer.descriptor.digest;
+            if let Some(record) = layer::find(self.session.store(), &blob)? {
+                records.insert(blob, record);
+            }
+        }
+        Ok(records)
+    }
+
+    /// Fetches layers, several at a time, the largest first. The first failure
+    /// stops the others; layers that were done by then stay in the store.
+    fn fetch_layers(
+        &self,
+        mut needed: Vec<Needed<'_>>,
+    ) -> Result<HashMap<Digest, ObjectId>, PullError> {
+        needed.sort_by_key(|needed| std::cmp::Reverse(needed.layer.descriptor.size));
+        let cancelled = AtomicBool::new(false);
+        let transfer = Transfer {
+            session: self.session,
+            source: self.source,
+            progress: self.progress,
+            cancelled: &cancelled,
+        };
+        let next = AtomicUsize::new(0);
+        let outcome = Mutex::new(Ok(HashMap::new()));
+        let work = || {
+            while let Some(Needed { place, layer }) =
+                needed.get(next.fetch_add(1, Ordering::Relaxed))
+                && !cancelled.load(Ordering::Relaxed)
+            {
+                let result = transfer.import(*place, layer);
+                let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+                match (result, &mut *outcome) {
+                    (Ok(record), Ok(records)) => {
+                        records.insert(layer.descriptor.digest, record);
+                    }
+                    (Err(error), Ok(_)) => {
+                        cancelled.store(true, Ordering::Relaxed);
+                        *outcome = Err(error);
+                    }
+                    (_, Err(_)) => {}
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..self.parallel.min(needed.len()) {
+                scope.spawn(work);
+            }
+        });
+        outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn report_layers(&self, manifest: &Manifest, needed: &[Needed<'_>]) {
+        let mut infos: Vec<_> = manifest
+            .layers
+            .iter()
+            .map(|layer| LayerInfo {
+                digest: layer.descriptor.digest,
+                size: layer.descriptor.size,
+                cached: true,
+            })
+            .collect();
+        for needed in needed {
+            infos[needed.place].cached = false;
+        }
+        self.progress.report(Event::Layers(&infos));
+    }
+
+    fn document_error(&self, source: ManifestError) -> PullError {
+        PullError::Document {
+            place: self.source.place(),
+            source,
+        }
+    }
+}
+
+/// The layers that have no record, each blob once.
+fn find_needed<'a>(manifest: &'a Manifest, records: &HashMap<Digest, ObjectId>) -> Vec<Needed<'a>> {
+    let mut seen = HashSet::new();
+    manifest
+        .layers
+        .iter()
+        .enumerate()
+        .filter(|(_, layer)| {
+            let blob = layer.descriptor.digest;
+            !records.contains_key(&blob) && seen.insert(blob)
+        })
+        .map(|(place, layer)| Needed { place, layer })
+        .collect()
+}
+
+/// The platforms of an index, for a message.
+fn show_offers(offers: &[Option<Platform>]) -> String {
+    let mut shown: Vec<String> = offers.iter().flatten().map(Platform::to_string).collect();
+    shown.sort();
+    shown.dedup();
+    shown.truncate(20);
+    if shown.is_empty() {
+        return "nothing that names a platform".to_owned();
+    }
+    shown.join(", ")
+}
