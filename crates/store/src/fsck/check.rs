@@ -9,8 +9,7 @@ use hull_erofs::ObjectId;
 use super::digest::{content_digest, measured, open, quick_digest};
 use super::{Checked, Damage, Depth, Finding, FsckError, Progress, Report, User};
 use crate::error::StoreError;
-use crate::gc::{IMAGE_MAX, Inventory, broken_links, image_objects};
-use crate::names::Kind;
+use crate::gc::{IMAGE_MAX, Inventory, broken_links, image_objects, link_path, reference_path};
 use crate::store::Store;
 use crate::stream::References;
 
@@ -59,9 +58,9 @@ pub fn check(
         checked: Checked {
             objects: inventory.objects.len(),
             measured: objects.measured,
-            streams: inventory.streams.len(),
-            images: inventory.images.len(),
-            references: inventory.references.len(),
+            streams: inventory.links.streams.len(),
+            images: inventory.links.images.len(),
+            references: inventory.links.references.len(),
         },
         references: uses.references(&inventory),
     })
@@ -94,7 +93,7 @@ struct Uses {
 impl Uses {
     fn collect(store: &Store, inventory: &Inventory) -> Self {
         let mut uses = Self::default();
-        for (name, object) in &inventory.streams {
+        for (name, object) in &inventory.links.streams {
             let user = User::Stream(name.clone());
             let references =
                 open(store, object).and_then(|file| Ok(References::read(&file, *object)?));
@@ -103,7 +102,7 @@ impl Uses {
                 Err(error) => uses.add_unreadable(user, object, error),
             }
         }
-        for image in &inventory.images {
+        for image in &inventory.links.images {
             let user = User::Image(*image);
             match read_image(store, image) {
                 Ok(objects) => uses.add_image(user, image, &objects),
@@ -177,7 +176,7 @@ impl Uses {
     /// The references that lead to each user.
     fn references(&self, inventory: &Inventory) -> BTreeMap<User, Vec<String>> {
         let mut by_object: HashMap<ObjectId, Vec<&User>> = HashMap::new();
-        for (name, object) in &inventory.streams {
+        for (name, object) in &inventory.links.streams {
             let place = self
                 .users
                 .iter()
@@ -190,9 +189,10 @@ impl Uses {
             }
         }
         let mut found: BTreeMap<User, BTreeSet<String>> = BTreeMap::new();
-        for (kind, name, target) in &inventory.references {
-            let path = Inventory::reference_path(*kind, name);
-            let mut waiting: Vec<ObjectId> = inventory.resolve(*kind, target).into_iter().collect();
+        for (kind, name, target) in &inventory.links.references {
+            let path = reference_path(*kind, name);
+            let mut waiting: Vec<ObjectId> =
+                inventory.links.resolve(*kind, target).into_iter().collect();
             while let Some(object) = waiting.pop() {
                 for user in by_object.get(&object).into_iter().flatten() {
                     let references = found.entry((*user).clone()).or_default();
@@ -350,18 +350,15 @@ fn dangling(inventory: &Inventory) -> Vec<Finding> {
             target: format!("object {object}"),
         });
     let references = inventory
+        .links
         .references
         .iter()
-        .filter(|(kind, _, target)| inventory.resolve(*kind, target).is_none())
+        .filter(|(kind, _, target)| inventory.links.resolve(*kind, target).is_none())
         .map(|(kind, name, target)| Finding::Dangling {
-            path: Inventory::reference_path(*kind, name),
-            target: link_name(*kind, target),
+            path: reference_path(*kind, name),
+            target: link_path(*kind, target),
         });
     links.chain(references).collect()
-}
-
-fn link_name(kind: Kind, target: &str) -> String {
-    Inventory::link_path(kind, target)
 }
 
 fn unreferenced(inventory: &Inventory, uses: &Uses) -> Vec<Finding> {

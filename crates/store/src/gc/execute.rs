@@ -8,6 +8,7 @@ use hull_sys::durable;
 use hull_sys::lock::{Lock, Wait};
 use rustix::fs::FileType;
 
+use super::inventory::{Links, list_leftovers};
 use super::{Garbage, GcError, GcPlan, lock, look};
 use crate::error::{During, StoreError};
 use crate::names::{self, Kind, REFS};
@@ -38,7 +39,7 @@ pub fn execute(store: &Store, plan: &GcPlan, wait: Duration) -> Result<Collected
     if plan.is_empty() {
         return Ok(Collected::default());
     }
-    let agreed = intersect(plan, look(store, &plan.roots)?);
+    let agreed = look_again(store, plan)?;
     remove_links(store, &agreed)?;
     durable::barrier(store.root()).during(|| "writing removed links to disk".to_owned())?;
     for Garbage { object, .. } in &agreed.objects {
@@ -50,6 +51,21 @@ pub fn execute(store: &Store, plan: &GcPlan, wait: Duration) -> Result<Collected
         streams: agreed.streams.len(),
         images: agreed.images.len(),
     })
+}
+
+/// What is still to be removed.
+///
+/// With the same links, the same is alive: a link leads to an object, and the
+/// content of an object never changes. Else, or where a root led to nothing (which
+/// may be there by now), all is looked at again.
+fn look_again(store: &Store, plan: &GcPlan) -> Result<GcPlan, GcError> {
+    if !plan.dangling.is_empty() || Links::list(store)? != plan.links {
+        return Ok(intersect(plan, look(store, &plan.roots)?));
+    }
+    let mut agreed = plan.clone();
+    let leftovers = list_leftovers(store)?;
+    retain_common(&mut agreed.leftovers, &leftovers, Clone::clone);
+    Ok(agreed)
 }
 
 /// What both plans remove.

@@ -10,45 +10,38 @@ use crate::error::{During, StoreError};
 use crate::names::{Kind, PASSING, REFS};
 use crate::store::Store;
 
-/// The names in a store, and where its links lead. What does not belong there is
-/// listed as foreign, and never touched.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Inventory {
+/// The streams, images and references of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Links {
     /// Streams and the objects that hold them.
     pub(crate) streams: BTreeMap<String, ObjectId>,
     /// Images.
     pub(crate) images: BTreeSet<ObjectId>,
     /// References: kind, name, name of the target.
     pub(crate) references: Vec<(Kind, String, String)>,
-    /// Objects, sorted.
-    pub(crate) objects: Vec<ObjectId>,
-    /// Passing files that nobody needs when no session is at work.
-    pub(crate) leftovers: Vec<String>,
-    /// What is not of the format, from the store's directory.
-    pub(crate) foreign: Vec<String>,
+    /// What is among them and is no link of the format, from the store's directory.
+    pub(super) foreign: Vec<String>,
 }
 
-impl Inventory {
-    pub(crate) fn take(store: &Store) -> Result<Self, StoreError> {
-        let mut inventory = Self::default();
-        // Links before objects: what a link leads to was there before it.
+impl Links {
+    pub(crate) fn list(store: &Store) -> Result<Self, StoreError> {
+        let mut links = Self::default();
         for kind in [Kind::Stream, Kind::Image] {
+            // References first: what one leads to was there before it.
             for (name, target) in store.refs(kind)? {
-                inventory.references.push((kind, name, target));
+                links.references.push((kind, name, target));
             }
-            inventory.list_links(store, kind)?;
+            links.list_kind(store, kind)?;
         }
-        inventory.list_objects(store)?;
-        inventory.list_leftovers(store)?;
-        Ok(inventory)
+        Ok(links)
     }
 
-    fn list_links(&mut self, store: &Store, kind: Kind) -> Result<(), StoreError> {
+    fn list_kind(&mut self, store: &Store, kind: Kind) -> Result<(), StoreError> {
         for (name, entry_kind) in list(store, kind.directory())? {
             if name == REFS {
                 continue;
             }
-            let path = format!("{}/{name}", kind.directory());
+            let path = link_path(kind, &name);
             let target = match entry_kind {
                 FileType::Symlink => match store.read_object_link(&path) {
                     Ok(target) => target,
@@ -68,6 +61,45 @@ impl Inventory {
             }
         }
         Ok(())
+    }
+
+    /// The object that a reference leads to, if its link is there.
+    pub(crate) fn resolve(&self, kind: Kind, target: &str) -> Option<ObjectId> {
+        match kind {
+            Kind::Stream => self.streams.get(target).copied(),
+            Kind::Image => {
+                let id = target.parse().ok()?;
+                self.images.contains(&id).then_some(id)
+            }
+        }
+    }
+}
+
+/// What is in a store. What does not belong there is listed as foreign, and never
+/// touched.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Inventory {
+    pub(crate) links: Links,
+    /// Objects, sorted.
+    pub(crate) objects: Vec<ObjectId>,
+    /// Passing files that nobody needs when no session is at work.
+    pub(crate) leftovers: Vec<String>,
+    /// What is not of the format, from the store's directory.
+    pub(crate) foreign: Vec<String>,
+}
+
+impl Inventory {
+    pub(crate) fn take(store: &Store) -> Result<Self, StoreError> {
+        // Links before objects: what a link leads to was there before it.
+        let links = Links::list(store)?;
+        let mut inventory = Self {
+            foreign: links.foreign.clone(),
+            links,
+            ..Self::default()
+        };
+        inventory.list_objects(store)?;
+        inventory.leftovers = list_leftovers(store)?;
+        Ok(inventory)
     }
 
     fn list_objects(&mut self, store: &Store) -> Result<(), StoreError> {
@@ -92,45 +124,29 @@ impl Inventory {
         Ok(())
     }
 
-    fn list_leftovers(&mut self, store: &Store) -> Result<(), StoreError> {
-        for (name, kind) in list(store, ".")? {
-            if name.starts_with(PASSING) && kind != FileType::Directory {
-                self.leftovers.push(name);
-            }
-        }
-        Ok(())
-    }
-
-    /// The names of each stream object.
-    pub(crate) fn is_stream(&self) -> impl Fn(&ObjectId) -> bool + use<> {
-        let objects: std::collections::HashSet<ObjectId> = self.streams.values().copied().collect();
-        move |id| objects.contains(id)
-    }
-
     pub(crate) fn has_object(&self, id: &ObjectId) -> bool {
         self.objects.binary_search(id).is_ok()
     }
+}
 
-    /// The object that a reference leads to, if its link is there.
-    pub(crate) fn resolve(&self, kind: Kind, target: &str) -> Option<ObjectId> {
-        match kind {
-            Kind::Stream => self.streams.get(target).copied(),
-            Kind::Image => {
-                let id = target.parse().ok()?;
-                self.images.contains(&id).then_some(id)
-            }
+pub(crate) fn list_leftovers(store: &Store) -> Result<Vec<String>, StoreError> {
+    let mut leftovers = Vec::new();
+    for (name, kind) in list(store, ".")? {
+        if name.starts_with(PASSING) && kind != FileType::Directory {
+            leftovers.push(name);
         }
     }
+    Ok(leftovers)
+}
 
-    /// How a reference is called in messages.
-    pub(crate) fn reference_path(kind: Kind, name: &str) -> String {
-        format!("{}/{REFS}/{name}", kind.directory())
-    }
+/// How a reference is called in messages.
+pub(crate) fn reference_path(kind: Kind, name: &str) -> String {
+    format!("{}/{REFS}/{name}", kind.directory())
+}
 
-    /// The link of a stream or an image in messages.
-    pub(crate) fn link_path(kind: Kind, name: &str) -> String {
-        format!("{}/{name}", kind.directory())
-    }
+/// The link of a stream or an image.
+pub(crate) fn link_path(kind: Kind, name: &str) -> String {
+    format!("{}/{name}", kind.directory())
 }
 
 /// Lists a directory of the store, sorted; one that is not there is empty.
@@ -163,14 +179,15 @@ fn visit(
 
 /// The names of links that lead to objects which are not there.
 pub(crate) fn broken_links(inventory: &Inventory) -> Vec<(String, ObjectId)> {
-    let streams = inventory
-        .streams
+    let Links {
+        streams, images, ..
+    } = &inventory.links;
+    let streams = streams
         .iter()
-        .map(|(name, id)| (Inventory::link_path(Kind::Stream, name), *id));
-    let images = inventory
-        .images
+        .map(|(name, id)| (link_path(Kind::Stream, name), *id));
+    let images = images
         .iter()
-        .map(|id| (Inventory::link_path(Kind::Image, &id.to_hex()), *id));
+        .map(|id| (link_path(Kind::Image, &id.to_hex()), *id));
     streams
         .chain(images)
         .filter(|(_, id)| !inventory.has_object(id))

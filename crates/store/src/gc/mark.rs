@@ -7,6 +7,7 @@ use std::fs::File;
 use hull_erofs::ObjectId;
 use hull_erofs::tree::Content;
 
+use super::inventory::reference_path;
 use super::{GcError, IMAGE_MAX, Inventory, Root};
 use crate::error::StoreError;
 use crate::names::Kind;
@@ -40,19 +41,16 @@ pub(super) fn mark(
     contents: &mut impl Contents,
 ) -> Result<Live, GcError> {
     let mut walk = Walk {
-        is_stream: Box::new(inventory.is_stream()),
+        streams: inventory.links.streams.values().copied().collect(),
         inventory,
         contents,
         live: Live::default(),
         waiting: Vec::new(),
     };
-    for (kind, name, target) in &inventory.references {
-        match inventory.resolve(*kind, target) {
+    for (kind, name, target) in &inventory.links.references {
+        match inventory.links.resolve(*kind, target) {
             Some(object) => walk.keep(object)?,
-            None => walk
-                .live
-                .dangling
-                .push(Inventory::reference_path(*kind, name)),
+            None => walk.live.dangling.push(reference_path(*kind, name)),
         }
     }
     for root in roots {
@@ -63,7 +61,8 @@ pub(super) fn mark(
 
 struct Walk<'a, C> {
     inventory: &'a Inventory,
-    is_stream: Box<dyn Fn(&ObjectId) -> bool>,
+    /// The objects that hold streams.
+    streams: HashSet<ObjectId>,
     contents: &'a mut C,
     live: Live,
     waiting: Vec<ObjectId>,
@@ -72,7 +71,7 @@ struct Walk<'a, C> {
 impl<C: Contents> Walk<'_, C> {
     fn keep_root(&mut self, root: &Root) -> Result<(), GcError> {
         let object = match root {
-            Root::Stream(name) => self.inventory.resolve(Kind::Stream, name),
+            Root::Stream(name) => self.inventory.links.resolve(Kind::Stream, name),
             Root::Image(id) | Root::Object(id) => self.inventory.has_object(id).then_some(*id),
         };
         let Some(object) = object else {
@@ -96,12 +95,12 @@ impl<C: Contents> Walk<'_, C> {
         self.waiting.push(object);
         while let Some(object) = self.waiting.pop() {
             self.live.objects.insert(object);
-            if (self.is_stream)(&object) && self.live.streams.insert(object) {
+            if self.streams.contains(&object) && self.live.streams.insert(object) {
                 let References { objects, named } = self.contents.stream(&object)?;
                 self.live.objects.extend(objects);
                 self.waiting.extend(named.into_values());
             }
-            if self.inventory.images.contains(&object) {
+            if self.inventory.links.images.contains(&object) {
                 self.keep_image(&object)?;
             }
         }

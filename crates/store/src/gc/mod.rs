@@ -19,7 +19,8 @@ use crate::error::StoreError;
 use crate::store::Store;
 
 pub use execute::{Collected, execute};
-pub(crate) use inventory::{Inventory, broken_links};
+use inventory::Links;
+pub(crate) use inventory::{Inventory, broken_links, link_path, reference_path};
 pub(crate) use mark::image_objects;
 
 /// The most that an EROFS image may have. One of a million files has 100 MiB.
@@ -122,6 +123,9 @@ pub struct GcPlan {
     pub dangling: Vec<String>,
     /// What stays.
     pub kept: Kept,
+    /// What the plan follows from: contents never change, so what is alive is
+    /// told by the links and the roots alone.
+    links: Links,
 }
 
 impl GcPlan {
@@ -201,7 +205,7 @@ fn decide(
 ) -> Result<GcPlan, StoreError> {
     let mut objects = Vec::new();
     let mut kept = Kept {
-        references: inventory.references.len(),
+        references: inventory.links.references.len(),
         ..Kept::default()
     };
     for object in &inventory.objects {
@@ -216,7 +220,7 @@ fn decide(
         }
     }
     let mut streams = Vec::new();
-    for (name, object) in &inventory.streams {
+    for (name, object) in &inventory.links.streams {
         if live.streams.contains(object) {
             kept.streams += 1;
         } else {
@@ -224,7 +228,7 @@ fn decide(
         }
     }
     let mut images = Vec::new();
-    for image in &inventory.images {
+    for image in &inventory.links.images {
         if live.images.contains(image) {
             kept.images += 1;
         } else {
@@ -239,6 +243,7 @@ fn decide(
         leftovers: inventory.leftovers.clone(),
         dangling: live.dangling.clone(),
         kept,
+        links: inventory.links.clone(),
     })
 }
 

@@ -309,7 +309,7 @@ impl World {
                 (Kind::Image, format!("r{n}"), id(*n).to_hex())
             }
         };
-        Inventory {
+        let links = Links {
             streams: self
                 .streams
                 .keys()
@@ -317,6 +317,10 @@ impl World {
                 .collect(),
             images: self.images.keys().map(|&n| id(n)).collect(),
             references: self.roots.iter().map(reference).collect(),
+            ..Links::default()
+        };
+        Inventory {
+            links,
             objects: (0..self.objects).map(id).collect(),
             ..Inventory::default()
         }
