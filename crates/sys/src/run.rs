@@ -132,10 +132,16 @@ impl Program {
 
     /// Runs it to its end and returns its standard output.
     pub fn output(&self) -> Result<Vec<u8>, RunError> {
-        self.execute(Stdio::piped())
+        self.execute(Stdio::piped()).map(|(printed, _)| printed)
     }
 
-    fn execute(&self, stdout: Stdio) -> Result<Vec<u8>, RunError> {
+    /// Runs it to its end and returns the last lines of its standard error,
+    /// joined by `; `: where some programs print their version.
+    pub fn messages(&self) -> Result<String, RunError> {
+        self.execute(Stdio::null()).map(|(_, messages)| messages)
+    }
+
+    fn execute(&self, stdout: Stdio) -> Result<(Vec<u8>, String), RunError> {
         let mut child = self.spawn(stdout)?;
         let stderr = child.stderr.take();
         let tail = thread::spawn(move || stderr.map_or_else(String::new, last_lines));
@@ -151,7 +157,7 @@ impl Program {
         let stderr = tail.join().unwrap_or_default();
         let printed = printed?;
         if status.success() {
-            Ok(printed)
+            Ok((printed, stderr))
         } else {
             Err(RunError::Failed {
                 command: self.to_string(),
@@ -308,6 +314,11 @@ mod tests {
     fn endless_output_is_cut_off() {
         let error = Program::new("yes").output().unwrap_err();
         assert!(matches!(error, RunError::TooMuchOutput { .. }));
+    }
+
+    #[test]
+    fn messages_are_what_it_said_on_standard_error() {
+        assert_eq!(shell("echo out; echo one >&2; echo two >&2").messages().unwrap(), "one; two");
     }
 
     #[test]
