@@ -315,7 +315,7 @@ impl<'s> Expansion<'s> {
     }
 
     fn zeros_to(&mut self, end: u64) -> Result<(), StoreError> {
-        const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+        static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
         while self.at < end {
             let left = end - self.at;
             let count = usize::try_from(left).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));

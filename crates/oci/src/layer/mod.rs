@@ -11,6 +11,8 @@ mod merge;
 pub mod path;
 mod record;
 pub mod tar;
+#[cfg(test)]
+mod tests;
 mod whiteout;
 
 pub use entry::{Entry, Item};

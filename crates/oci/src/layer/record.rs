@@ -286,9 +286,9 @@ pub enum DiffIdError {
         /// The record.
         record: ObjectId,
         /// What the image's configuration says.
-        expected: Digest,
+        expected: Box<Digest>,
         /// What the layer's bytes give.
-        actual: Digest,
+        actual: Box<Digest>,
     },
 }
 
@@ -306,8 +306,8 @@ pub fn verify_diff_id(
     }
     Err(DiffIdError::Differs {
         record: *record,
-        expected: *expected,
-        actual,
+        expected: Box::new(*expected),
+        actual: Box::new(actual),
     })
 }
 

@@ -221,7 +221,8 @@ pub(super) struct Members<I> {
 /// What was read in front of an entry's own header.
 #[derive(Default)]
 struct Pending {
-    extended: Option<Extended>,
+    /// Where the extended header is in [`Members::raw`].
+    extended: Option<std::ops::Range<usize>>,
     long_name: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
     count: usize,
@@ -418,10 +419,7 @@ impl<I: Input> Members<I> {
         }
         let data = &self.raw[start..start + size];
         match flag {
-            b'x' => {
-                let extended = Extended::parse(data).map_err(|problem| refused(problem.into()))?;
-                pending.extended = Some(extended);
-            }
+            b'x' => pending.extended = Some(start..start + size),
             b'g' => pax::check_global(data).map_err(|problem| refused(problem.into()))?,
             b'L' => pending.long_name = Some(until_nul(data).to_vec()),
             _ => pending.long_link = Some(until_nul(data).to_vec()),
@@ -443,7 +441,12 @@ impl<I: Input> Members<I> {
             long_link,
             ..
         } = pending;
-        let mut extended = extended.unwrap_or_default();
+        if let Some(path) = &long_name {
+            name.clone_from(path);
+        }
+        let extended = extended.map_or(&[][..], |range| &self.raw[range]);
+        let mut extended = Extended::parse(extended)
+            .map_err(|problem| entry_error(name, begin, problem.into()))?;
         if let Some(path) = extended.path.take() {
             *name = path;
         }
