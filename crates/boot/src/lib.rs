@@ -11,6 +11,7 @@ pub mod cmdline;
 pub mod entry;
 pub mod esp;
 pub mod etc_merge;
+pub mod initrd;
 pub mod kargs;
 pub mod kernel;
 pub mod loader;

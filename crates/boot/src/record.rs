@@ -375,6 +375,13 @@ mod tests {
     }
 
     #[test]
+    fn the_version_file_of_the_image_says_which_formats_are_read() {
+        let text = include_str!("../../../dist/usr/lib/hull/setup-root.version");
+        let range = format!("formats={}-{}\n", FORMATS.start(), FORMATS.end());
+        assert_eq!(text, range);
+    }
+
+    #[test]
     fn a_deployment_name_is_read_back_as_it_was_written() {
         let name = DeploymentName {
             digest: digest(1),
