@@ -1,0 +1,260 @@
+//! Images: what is written is read back, and what can't be written is refused.
+//!
+//! That the bytes are upstream's is tested beside upstream's code, in tests/oracle.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use hull_erofs::image::{ReadError, WriteError, read, write};
+use hull_erofs::tree::{
+    Content, Device, Directory, Leaf, MAX_DEPTH, Metadata, Node, Timestamp, Tree,
+};
+use hull_erofs::{ObjectId, fsverity};
+use support::{sample, show};
+
+fn with_file(content: Content, metadata: Metadata) -> Tree {
+    let mut tree = Tree::default();
+    let id = tree.add_leaf(Leaf { metadata, content });
+    tree.root.entries.insert(b"file"[..].into(), Node::Leaf(id));
+    tree
+}
+
+fn nested(depth: usize) -> Tree {
+    let mut root = Directory::default();
+    for _ in 0..depth {
+        let entries = BTreeMap::from([(b"d"[..].into(), Node::Directory(root))]);
+        root = Directory {
+            entries,
+            ..Directory::default()
+        };
+    }
+    let mut tree = Tree::default();
+    tree.root = root;
+    tree
+}
+
+#[test]
+fn an_image_is_read_back_as_the_tree() {
+    let tree = sample();
+    let image = write(&tree).unwrap();
+    assert_eq!(show(&read(&image).unwrap()), show(&tree));
+    assert_eq!(image.len() % 4096, 0);
+}
+
+#[test]
+fn the_digest_of_the_sample_image_stays_the_same() {
+    let image = write(&sample()).unwrap();
+    assert_eq!(fsverity::digest(&image).to_hex(), SAMPLE_DIGEST);
+}
+/// As composefs 0.9.4 has it.
+const SAMPLE_DIGEST: &str = "436dc218cfa9efebf1e973137af823d3a724d92fb6baf6b13d39400255f7fbc40055d4bbb0f17450339a8d96eb482da50189c7c958049d1a9cc614e3e3bd6572";
+
+#[test]
+fn an_empty_tree_has_an_image() {
+    let image = write(&Tree::default()).unwrap();
+    assert!(read(&image).unwrap().root.entries.is_empty());
+}
+
+#[test]
+fn leaves_without_a_name_are_left_out() {
+    let mut tree = sample();
+    let image = write(&tree).unwrap();
+    tree.add_leaf(Leaf {
+        metadata: Metadata::default(),
+        content: Content::Inline([0; 9999].into()),
+    });
+    assert_eq!(write(&tree).unwrap(), image);
+}
+
+#[test]
+fn directories_nest_to_the_limit_and_no_further() {
+    let image = write(&nested(MAX_DEPTH)).unwrap();
+    assert_eq!(show(&read(&image).unwrap()).lines().count(), MAX_DEPTH + 1);
+    assert!(matches!(
+        write(&nested(MAX_DEPTH + 1)),
+        Err(WriteError::TooDeep { .. })
+    ));
+}
+
+#[test]
+fn a_name_that_no_directory_can_hold_is_refused() {
+    for name in [&b""[..], b".", b"..", b"a/b", b"a\0b", &[b'x'; 256]] {
+        let mut tree = Tree::default();
+        tree.root
+            .entries
+            .insert(name.into(), Node::Directory(Directory::default()));
+        assert!(
+            matches!(write(&tree), Err(WriteError::InvalidName { .. })),
+            "{name:?}"
+        );
+    }
+}
+
+#[test]
+fn content_beyond_the_limits_is_refused_by_path() {
+    let id = ObjectId::from_bytes([1; 64]);
+    let path = || "/file".to_owned();
+    let cases = [
+        (
+            Content::Inline(vec![0; 513].into()),
+            WriteError::InlineTooLong {
+                path: path(),
+                length: 513,
+            },
+        ),
+        (
+            Content::Object {
+                id,
+                size: (1 << 52) + 1,
+            },
+            WriteError::ObjectTooLarge {
+                path: path(),
+                size: (1 << 52) + 1,
+            },
+        ),
+        (
+            Content::Symlink([].into()),
+            WriteError::InvalidSymlink {
+                path: path(),
+                length: 0,
+            },
+        ),
+        (
+            Content::Symlink(vec![b'x'; 4096].into()),
+            WriteError::InvalidSymlink {
+                path: path(),
+                length: 4096,
+            },
+        ),
+        (
+            Content::BlockDevice(Device {
+                major: 4096,
+                minor: 0,
+            }),
+            WriteError::InvalidDevice {
+                path: path(),
+                major: 4096,
+                minor: 0,
+            },
+        ),
+    ];
+    for (content, error) in cases {
+        assert_eq!(write(&with_file(content, Metadata::default())), Err(error));
+    }
+}
+
+#[test]
+fn metadata_beyond_the_limits_is_refused_by_path() {
+    let xattr = |name: &[u8], value: &[u8]| Metadata {
+        xattrs: BTreeMap::from([(name.into(), value.into())]),
+        ..Metadata::default()
+    };
+    let refused = |metadata| write(&with_file(Content::Fifo, metadata)).unwrap_err();
+    let time = Timestamp {
+        seconds: 0,
+        nanoseconds: 1_000_000_000,
+    };
+    assert!(matches!(
+        refused(Metadata { mtime: time, ..Metadata::default() }),
+        WriteError::InvalidTime { path, .. } if path == "/file"
+    ));
+    assert!(matches!(
+        refused(xattr(b"", b"")),
+        WriteError::InvalidXattrName { .. }
+    ));
+    assert!(matches!(
+        refused(xattr(b"a\0", b"")),
+        WriteError::InvalidXattrName { .. }
+    ));
+    assert!(matches!(
+        refused(xattr(&[b'a'; 256], b"")),
+        WriteError::InvalidXattrName { .. }
+    ));
+    assert!(matches!(
+        refused(xattr(b"a", &[0; 65_536])),
+        WriteError::XattrTooLong { .. }
+    ));
+    let many = |count: u32, value: usize| Metadata {
+        xattrs: (0..count)
+            .map(|i| {
+                (
+                    format!("user.{i}").into_bytes().into(),
+                    vec![0; value].into(),
+                )
+            })
+            .collect(),
+        ..Metadata::default()
+    };
+    assert!(
+        matches!(refused(many(5, 60_000)), WriteError::TooManyXattrs { path } if path == "/file")
+    );
+    // Four times as many fit, unless they are shared: the count of those has eight bits.
+    let mut tree = with_file(Content::Fifo, many(256, 1));
+    assert!(write(&tree).is_ok());
+    tree.root.metadata = many(256, 1);
+    assert!(matches!(
+        write(&tree),
+        Err(WriteError::TooManyXattrs { .. })
+    ));
+}
+
+#[test]
+fn a_whiteout_with_two_names_is_refused() {
+    let mut tree = with_file(
+        Content::CharacterDevice(Device::WHITEOUT),
+        Metadata::default(),
+    );
+    let node = tree.root.entries[&b"file"[..]].clone();
+    tree.root.entries.insert(b"other"[..].into(), node);
+    assert!(matches!(
+        write(&tree),
+        Err(WriteError::HardLinkedWhiteout { .. })
+    ));
+}
+
+#[test]
+fn a_value_that_a_thousand_files_share_is_not_read_a_thousand_times() {
+    let mut tree = Tree::default();
+    let value = vec![7; 65_000].into_boxed_slice();
+    for number in 0..1100 {
+        let xattrs = BTreeMap::from([(b"user.big"[..].into(), value.clone())]);
+        let metadata = Metadata {
+            xattrs,
+            ..Metadata::default()
+        };
+        let id = tree.add_leaf(Leaf {
+            metadata,
+            content: Content::Fifo,
+        });
+        tree.root
+            .entries
+            .insert(format!("{number:04}").into_bytes().into(), Node::Leaf(id));
+    }
+    let image = write(&tree).unwrap();
+    assert!(image.len() < 300_000);
+    assert!(matches!(read(&image), Err(ReadError::Amplification { .. })));
+}
+
+#[test]
+fn an_image_of_another_kind_is_refused_by_what_it_has() {
+    let image = write(&sample()).unwrap();
+    let patched = |at: usize, byte: u8| {
+        let mut image = image.clone();
+        image[at] = byte;
+        read(&image).unwrap_err().to_string()
+    };
+    assert!(read(&[]).unwrap_err().to_string().contains("too short"));
+    assert!(patched(0, 0).contains("magic number of composefs"));
+    assert!(patched(1024, 0).contains("magic number of EROFS"));
+    assert!(patched(12, 2).contains("composefs format version 0x2"));
+    assert!(patched(1024 + 12, 16).contains("block size 0x10"));
+    assert!(patched(1024 + 80, 8).contains("incompatible features 0x8"));
+    assert!(read(&image[4096..]).is_err());
+    assert!(
+        read(&image[..image.len() - 4096])
+            .unwrap_err()
+            .to_string()
+            .contains("length")
+    );
+}
