@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 
 /// What the environment asks for.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +17,12 @@ pub(crate) struct Environment {
     pub(crate) terminal_out: bool,
     /// Standard error is a terminal that can move its cursor.
     pub(crate) terminal_err: bool,
+    /// `REGISTRY_AUTH_FILE`, as for podman: where the passwords of registries are.
+    pub(crate) registry_auth_file: Option<PathBuf>,
+    /// `XDG_RUNTIME_DIR`: `podman login` writes there.
+    pub(crate) runtime_dir: Option<PathBuf>,
+    /// `HOME`.
+    pub(crate) home: Option<PathBuf>,
 }
 
 /// Reads the environment of the process.
@@ -32,6 +39,9 @@ pub(crate) fn read() -> Environment {
         colour_err: terminal_err && colour,
         terminal_out,
         terminal_err: terminal_err && !dumb,
+        registry_auth_file: path("REGISTRY_AUTH_FILE"),
+        runtime_dir: path("XDG_RUNTIME_DIR"),
+        home: path("HOME"),
     }
 }
 
@@ -41,4 +51,10 @@ pub(crate) fn read() -> Environment {
 )]
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
+}
+
+fn path(name: &str) -> Option<PathBuf> {
+    variable(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }

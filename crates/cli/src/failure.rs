@@ -2,9 +2,59 @@
 
 use std::io;
 
+use hull_deploy::bless::BlessError;
+use hull_deploy::cleanup::CleanupError;
+use hull_deploy::enable_verity::EnableVerityError;
+use hull_deploy::machine::MachineError;
+use hull_deploy::rollback::RollbackError;
+use hull_deploy::running::RunningError;
+use hull_deploy::update::UpdateError;
+use hull_oci::reference::ReferenceError;
+use hull_store::fsck::FsckError;
+use hull_sys::run::RunError;
+
+use crate::progress::InvalidFd;
+use crate::select::SelectError;
+
 /// Why a command could not be done. `hints` says what to do about each.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
+    /// The machine that hull runs on can't be opened.
+    #[error(transparent)]
+    Running(#[from] RunningError),
+    /// The machine can't be read.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// `upgrade` or `switch`.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// `rollback`.
+    #[error(transparent)]
+    Rollback(#[from] RollbackError),
+    /// `gc`.
+    #[error(transparent)]
+    Cleanup(#[from] CleanupError),
+    /// `fsck`.
+    #[error(transparent)]
+    Fsck(#[from] FsckError),
+    /// `internals bless`.
+    #[error(transparent)]
+    Bless(#[from] BlessError),
+    /// `internals enable-verity`.
+    #[error(transparent)]
+    EnableVerity(#[from] EnableVerityError),
+    /// What was named is no image.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// It is not clear which deployment is meant.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// `--progress-fd`.
+    #[error(transparent)]
+    ProgressFd(#[from] InvalidFd),
+    /// `--apply`.
+    #[error("all is done, but the reboot failed")]
+    Reboot(#[source] RunError),
     /// Standard output can't be written.
     #[error("the output cannot be written")]
     Output(#[source] io::Error),

@@ -1,11 +1,28 @@
 //! The one table: what went wrong → what to do → the exit code.
+//!
+//! Messages of the other crates say what failed and what was left as it was.
+//! Here is what a person at the command line can do about it, where the
+//! message does not say so itself.
 
 use std::error::Error;
 use std::process::ExitCode;
 
+use hull_boot::esp::EspError;
+use hull_deploy::bless::BlessError;
+use hull_deploy::cleanup::CleanupError;
+use hull_deploy::machine::MachineError;
+use hull_deploy::rollback::RollbackError;
+use hull_deploy::running::RunningError;
+use hull_deploy::seal::SealError;
+use hull_deploy::stage::StageError;
+use hull_deploy::update::UpdateError;
+use hull_store::StoreError;
+
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::output;
+use crate::render::{Style, text};
+use crate::select::SelectError;
 
 /// The command was not done.
 pub(crate) const FAILED: u8 = 1;
@@ -14,34 +31,207 @@ pub(crate) const USAGE: u8 = 2;
 /// `upgrade --check --exit-code`: there is nothing new.
 pub(crate) const NOTHING_NEW: u8 = 77;
 
+const GC: &str = "`hull gc` removes what is not needed; `hull gc --dry-run` says what that is";
+const FSCK: &str = "`hull fsck --repair` downloads again what is damaged";
+const NEXT_BOOT_SAME: &str = "the next boot is what it was; try again when that is solved";
+const STATUS: &str = "`hull status` lists the deployments";
+
 /// What a person can do about a failure, where that is known; and the exit code.
 fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
     match failure {
-        Failure::Output(_) | Failure::Serialize(_) => (None, FAILED),
-        Failure::Write { .. } | Failure::Read { .. } => (None, FAILED),
+        Failure::Running(error) => (running(error), FAILED),
+        Failure::Machine(error) => (machine(error), FAILED),
+        Failure::Update(error) => (update(error), FAILED),
+        Failure::Rollback(error) => (rollback(error), FAILED),
+        Failure::Cleanup(error) => (cleanup(error), FAILED),
+        Failure::Bless(BlessError::Machine(error)) => (machine(error), FAILED),
+        Failure::Bless(BlessError::Cleanup(error)) => (cleanup(error), FAILED),
+        Failure::Bless(_) => (None, FAILED),
+        Failure::EnableVerity(_) => (
+            Some("the system runs as before; the next boot tries again"),
+            FAILED,
+        ),
+        Failure::Fsck(_) => (None, FAILED),
+        Failure::Reference(_) => (
+            Some("an image is named as registry.example/os/debian:stable"),
+            USAGE,
+        ),
+        Failure::Select(error) => (select(error), FAILED),
+        Failure::ProgressFd(_) => (
+            Some("open it in the shell: `hull upgrade --progress-fd 3 3>progress.jsonl`"),
+            USAGE,
+        ),
+        Failure::Reboot(_) => (Some("`systemctl reboot` starts the new system"), FAILED),
         Failure::Refused { .. } => (Some("leave it out; nothing was changed"), USAGE),
         Failure::NoCommand(_) => (Some("`hull help` lists the commands"), USAGE),
+        Failure::Output(_) | Failure::Serialize(_) => (None, FAILED),
+        Failure::Write { .. } | Failure::Read { .. } => (None, FAILED),
+    }
+}
+
+fn running(error: &RunningError) -> Option<&'static str> {
+    match error {
+        RunningError::Machine(error) => machine(error),
+        RunningError::NoEsp(_) => Some("is the disk that hull was installed to attached?"),
+        _ => None,
+    }
+}
+
+fn machine(error: &MachineError) -> Option<&'static str> {
+    match error {
+        MachineError::Store(error) => store(error),
+        MachineError::Esp(error) => esp(error),
+        _ => None,
+    }
+}
+
+fn store(error: &StoreError) -> Option<&'static str> {
+    match error {
+        StoreError::NoSpace { .. } => Some(GC),
+        StoreError::Missing { .. } | StoreError::Corrupt { .. } | StoreError::BadMeta { .. } => {
+            Some(FSCK)
+        }
+        StoreError::NewerVersion { .. } => Some("use the hull of the newer image"),
+        _ => None,
+    }
+}
+
+fn esp(error: &EspError) -> Option<&'static str> {
+    match error {
+        EspError::NoSpace { .. } => {
+            Some("`hull pin --unpin` lets old deployments go, `hull gc` removes them")
+        }
+        _ => None,
+    }
+}
+
+fn update(error: &UpdateError) -> Option<&'static str> {
+    match error {
+        UpdateError::Pull(error) if error.is_no_space() => Some(GC),
+        UpdateError::Pull(_) => Some(NEXT_BOOT_SAME),
+        UpdateError::Seal(SealError::Store(error)) | UpdateError::Store(error) => store(error),
+        UpdateError::Seal(_) => Some("the image cannot boot; the next boot is what it was"),
+        UpdateError::Stage(StageError::Machine(error)) | UpdateError::Machine(error) => {
+            machine(error)
+        }
+        UpdateError::Stage(StageError::Esp(error)) => esp(error),
+        UpdateError::Stage(StageError::Store(error)) => store(error),
+        UpdateError::Cleanup(error) => cleanup(error),
+        UpdateError::BadReference { .. } => Some("`hull switch IMAGE` names another image"),
+        _ => None,
+    }
+}
+
+fn rollback(error: &RollbackError) -> Option<&'static str> {
+    match error {
+        RollbackError::Machine(error) => machine(error),
+        RollbackError::Cleanup(error) => cleanup(error),
+        RollbackError::NoTarget | RollbackError::NoEntry(_) => {
+            Some("`hull switch IMAGE` with the digest of an older image goes back to it")
+        }
+    }
+}
+
+fn cleanup(error: &CleanupError) -> Option<&'static str> {
+    match error {
+        CleanupError::Machine(error) => machine(error),
+        CleanupError::Esp(error) => esp(error),
+        CleanupError::Store(error) => store(error),
+        CleanupError::Collect(_) => Some(FSCK),
+    }
+}
+
+fn select(error: &SelectError) -> Option<&'static str> {
+    match error {
+        SelectError::NoRole(_) | SelectError::NoName(_) => Some(STATUS),
+        SelectError::Ambiguous { .. } => Some("type more of its name"),
     }
 }
 
 /// Tells of a failure on standard error and gives the exit code.
 pub(crate) fn report(failure: &Failure, environment: &Environment) -> ExitCode {
     let (hint, code) = advice(failure);
-    let _ = environment;
-    output::note(&text(failure, hint));
+    output::note(&told(failure, hint, Style::new(environment.colour_err)));
     ExitCode::from(code)
 }
 
 /// `error:`, its causes, and the hint, a line each.
-fn text(failure: &dyn Error, hint: Option<&str>) -> String {
-    let mut text = format!("error: {failure}");
+fn told(failure: &dyn Error, hint: Option<&str>, style: Style) -> String {
+    let mut shown = printable(&failure.to_string());
+    let mut lines = vec![format!("{} {shown}", style.bad("error:"))];
     let mut cause = failure.source();
     while let Some(error) = cause {
-        text.push_str(&format!("\ncaused by: {error}"));
+        let message = printable(&error.to_string());
+        // Some messages have their cause in them already.
+        if !shown.contains(&message) {
+            lines.push(format!("{} {message}", style.bad("caused by:")));
+            shown = message;
+        }
         cause = error.source();
     }
     if let Some(hint) = hint {
-        text.push_str(&format!("\nhint: {hint}"));
+        lines.push(format!("{} {hint}", style.good("hint:")));
     }
-    text
+    lines.join("\n")
+}
+
+/// What registries and images say is part of messages. Lines stay lines.
+fn printable(message: &str) -> String {
+    let lines: Vec<_> = message.trim_end().lines().map(text::line).collect();
+    lines.join("\n  ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    fn lines(failure: &Failure) -> Vec<String> {
+        let (hint, _) = advice(failure);
+        let text = told(failure, hint, Style::default());
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn an_error_has_its_cause_and_a_hint() {
+        let full = StoreError::io("writing object x", io::Error::from_raw_os_error(28));
+        let lines = lines(&Failure::Update(UpdateError::Store(full)));
+        assert_eq!(
+            lines[0],
+            "error: no space left on the store's file system, while writing object x"
+        );
+        assert!(
+            lines[1].starts_with("caused by: No space left on device"),
+            "{lines:?}"
+        );
+        assert_eq!(lines[2], format!("hint: {GC}"));
+    }
+
+    #[test]
+    fn a_cause_that_the_message_has_is_not_told_twice() {
+        let failure = Failure::Machine(MachineError::Io {
+            what: "/state".into(),
+            source: io::Error::from_raw_os_error(13),
+        });
+        assert_eq!(
+            lines(&failure),
+            ["error: /state: Permission denied (os error 13)"]
+        );
+    }
+
+    #[test]
+    fn messages_from_outside_cannot_move_the_cursor() {
+        let failure = Failure::NoCommand("\u{1b}[2Jx\r".into());
+        assert!(!lines(&failure)[0].contains('\u{1b}'));
+    }
+
+    #[test]
+    fn wrong_usage_and_failure_have_codes_of_their_own() {
+        let refused = Failure::Refused {
+            option: "--x",
+            reason: "y",
+        };
+        assert_eq!(advice(&refused).1, USAGE);
+        assert_eq!(advice(&Failure::Running(RunningError::NotRoot)).1, FAILED);
+    }
 }

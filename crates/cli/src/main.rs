@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod clock;
 mod commands;
 mod environment;
 mod failure;
@@ -14,6 +15,7 @@ mod host_v1;
 mod output;
 mod progress;
 mod render;
+mod select;
 mod yaml;
 
 use std::process::ExitCode;

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &Completion, context: &Context<'_>) -> Result<ExitCode, 
 }
 
 /// Writes the completions of every shell to a directory.
-pub(crate) fn run_all(dir: &Path) -> Result<ExitCode, Failure> {
+pub(crate) fn write_all(dir: &Path) -> Result<(), Failure> {
     for shell in Shell::value_variants() {
         let mut command = args::command("hull");
         generate_to(*shell, &mut command, "hull", dir).map_err(|source| Failure::Write {
@@ -29,5 +29,5 @@ pub(crate) fn run_all(dir: &Path) -> Result<ExitCode, Failure> {
             source,
         })?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

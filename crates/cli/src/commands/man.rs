@@ -1,7 +1,6 @@
 //! `internals man DIR`: the man pages, made from the arguments.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use clap::Command;
 use clap_mangen::Man;
@@ -10,11 +9,10 @@ use crate::args;
 use crate::failure::Failure;
 
 /// Writes a page for hull and one for each visible command.
-pub(crate) fn run(dir: &Path) -> Result<ExitCode, Failure> {
+pub(crate) fn write(dir: &Path) -> Result<(), Failure> {
     let mut command = args::command("hull").help_template("");
     command.build();
-    write_pages(&command, "hull", dir)?;
-    Ok(ExitCode::SUCCESS)
+    write_pages(&command, "hull", dir)
 }
 
 fn write_pages(command: &Command, name: &str, dir: &Path) -> Result<(), Failure> {

@@ -1,15 +1,34 @@
 //! One file per verb: it calls an operation and writes what came of it.
 
 mod completion;
+mod fsck;
+mod gc;
 mod help;
+mod history;
+mod image_list;
+mod internals;
 mod man;
+mod pin;
+mod reboot;
+mod rollback;
+mod setup_root;
+mod sources;
+mod status;
+mod switch;
+mod update;
+mod upgrade;
 
 use std::process::ExitCode;
 
-use crate::args::images::Internals;
+use hull_deploy::machine::Machine;
+use hull_deploy::running;
+
+use crate::args::images::Image;
 use crate::args::{Cli, Verb};
+use crate::clock;
 use crate::environment::Environment;
 use crate::failure::Failure;
+use crate::render::Style;
 
 /// What every command is given.
 #[derive(Debug)]
@@ -20,6 +39,18 @@ pub(crate) struct Context<'a> {
     pub(crate) verbose: bool,
     /// What the environment asks for.
     pub(crate) environment: &'a Environment,
+}
+
+impl Context<'_> {
+    /// The style of standard output.
+    fn style(&self) -> Style {
+        Style::new(self.environment.colour_out)
+    }
+}
+
+/// The machine that hull runs on.
+fn this_machine() -> Result<Machine, Failure> {
+    Ok(running::open(clock::now())?)
 }
 
 /// Does what the command line says.
@@ -34,10 +65,18 @@ pub(crate) fn run(
         environment,
     };
     match cli.verb {
+        Verb::Status(args) => status::run(&args, &context),
+        Verb::Upgrade(args) => upgrade::run(&args, &context),
+        Verb::Switch(args) => switch::run(&args, &context),
+        Verb::Rollback(args) => rollback::run(&args, &context),
+        Verb::History(args) => history::run(&args, &context),
+        Verb::Pin(args) => pin::run(&args),
+        Verb::Gc(args) => gc::run(&args, &context),
+        Verb::Fsck(args) => fsck::run(&args, &context),
+        Verb::Image(Image::List(args)) => image_list::run(&args),
         Verb::Completion(args) => completion::run(&args, &context),
         Verb::Help(args) => help::run(&args, &context),
-        Verb::Internals(Internals::Man { dir }) => man::run(&dir),
-        Verb::Internals(Internals::Completions { dir }) => completion::run_all(&dir),
+        Verb::Internals(args) => internals::run(&args, &context),
         _ => Err(Failure::Refused {
             option: "the command",
             reason: "x",

@@ -176,3 +176,8 @@ pub(super) fn image_reference(text: &str) -> ImageReference {
         transport: transport.to_owned(),
     }
 }
+
+/// A reference in one word, as people know it.
+pub(crate) fn image_name(reference: &str) -> String {
+    crate::render::status::reference(&image_reference(reference))
+}

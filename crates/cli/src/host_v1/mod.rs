@@ -7,7 +7,7 @@
 mod convert;
 mod timestamp;
 
-pub(crate) use convert::{Observation, host};
+pub(crate) use convert::{Observation, host, image_name};
 
 use serde::Serialize;
 

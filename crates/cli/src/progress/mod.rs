@@ -8,9 +8,28 @@
 mod fd;
 mod json;
 mod plain;
+mod pull;
 mod show;
 mod terminal;
 mod tracker;
 
-pub(crate) use fd::{InvalidFd, open};
+pub(crate) use fd::InvalidFd;
+pub(crate) use pull::Pulling;
 pub(crate) use show::Shown;
+pub(crate) use tracker::{Amount, Task};
+
+use crate::args::ProgressOptions;
+use crate::environment::Environment;
+
+/// Shows progress where the command line wants it, else where it is of use.
+pub(crate) fn start(
+    options: &ProgressOptions,
+    environment: &Environment,
+) -> Result<Shown, InvalidFd> {
+    Ok(match options.progress_fd {
+        Some(number) => Shown::to_fd(fd::open(number)?),
+        None if options.quiet => Shown::nowhere(),
+        None if environment.terminal_err => Shown::on_terminal(),
+        None => Shown::plain(),
+    })
+}

@@ -106,25 +106,31 @@ impl Tracker {
         self.update(|task| task.parts.push(part));
     }
 
-    /// Adds to the bytes of a part, and to those of the task.
-    pub(crate) fn advance(&self, id: &str, bytes: u64) {
+    /// So many bytes of a part are done, in all. They may become fewer, when it
+    /// starts anew.
+    pub(crate) fn reach(&self, id: &str, bytes: u64) {
         self.update(|task| {
-            if let Some(part) = task.parts.iter_mut().find(|part| part.id == id) {
-                part.amount.done += bytes;
-            }
+            let Some(part) = task.parts.iter_mut().find(|part| part.id == id) else {
+                return;
+            };
+            let before = std::mem::replace(&mut part.amount.done, bytes);
             if let Some(all) = &mut task.bytes {
-                all.done += bytes;
+                all.done = all.done.saturating_sub(before).saturating_add(bytes);
             }
         });
     }
 
-    /// Ends a part: one step of the task is done.
+    /// Ends a part: all of it, one step of the task, is done.
     pub(crate) fn end_part(&self, id: &str) {
         self.update(|task| {
             let running = |part: &&mut Part| part.id == id && !part.completed;
             if let Some(part) = task.parts.iter_mut().find(running) {
+                let missing = part.amount.total.saturating_sub(part.amount.done);
                 part.completed = true;
-                part.amount.done = part.amount.total.max(part.amount.done);
+                part.amount.done += missing;
+                if let Some(all) = &mut task.bytes {
+                    all.done += missing;
+                }
             }
             task.steps.done += 1;
         });
@@ -231,13 +237,14 @@ mod tests {
         tracker.begin(pulling(30));
         tracker.begin_part(part("a", 10));
         tracker.begin_part(part("b", 20));
-        tracker.advance("a", 10);
-        tracker.advance("b", 5);
+        tracker.reach("a", 4);
+        tracker.reach("b", 9);
+        tracker.reach("b", 5);
         tracker.end_part("a");
         let task = tracker.look().current.unwrap();
         assert_eq!(task.bytes.unwrap().done, 15);
         assert_eq!(task.steps.done, 1);
-        assert_eq!(task.parts[0].completed, true);
+        assert!(task.parts[0].completed);
     }
 
     #[test]
@@ -256,7 +263,7 @@ mod tests {
         let tracker = Tracker::default();
         tracker.begin(pulling(10));
         tracker.begin_part(part("a", 10));
-        tracker.advance("a", 10);
+        tracker.reach("a", 10);
         tracker.begin(Task::default());
         tracker.close();
         let seen = tracker.look();

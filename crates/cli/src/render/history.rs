@@ -4,6 +4,7 @@ use hull_boot::record::Operation;
 use hull_deploy::history::Event;
 
 use super::status::whole_seconds;
+use super::table::table;
 use super::{Style, text};
 
 /// A line for each event, the latest first.
@@ -50,23 +51,4 @@ fn operation(operation: Operation) -> &'static str {
         Operation::Switch => "switch",
         Operation::Rollback => "rollback",
     }
-}
-
-/// Columns as wide as their widest cell, two blanks apart; the last is not filled up.
-pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let widths: [usize; N] = std::array::from_fn(|column| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.max().unwrap_or(0)
-    });
-    let mut out = String::new();
-    for row in rows {
-        let line: String = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}  "))
-            .collect();
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-    out
 }

@@ -43,8 +43,8 @@ fn work(shown: &Shown, layers: u64) {
     for n in 0..layers {
         let id = format!("sha256:{n}");
         tracker.begin_part(layer(&id));
-        for _ in 0..1000 {
-            tracker.advance(&id, 1);
+        for byte in 1..=1000 {
+            tracker.reach(&id, byte);
         }
         tracker.end_part(&id);
     }
@@ -179,8 +179,10 @@ fn no_more_than_five_looks_a_second_are_written() {
     let start = Instant::now();
     shown.tracker().begin(pulling(1));
     shown.tracker().begin_part(layer("sha256:1"));
+    let mut bytes = 0;
     while start.elapsed() < Duration::from_millis(1100) {
-        shown.tracker().advance("sha256:1", 1);
+        bytes += 1;
+        shown.tracker().reach("sha256:1", bytes);
     }
     drop(shown);
     let seconds = start.elapsed().as_secs_f64();

@@ -1,0 +1,87 @@
+//! `image list`.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use hull_deploy::state::HostState;
+use serde::Serialize;
+
+use super::this_machine;
+use crate::args::images::{List, ListFormat, ListKind};
+use crate::failure::Failure;
+use crate::render::table::table;
+use crate::render::text;
+use crate::{host_v1, output};
+
+/// An image as bootc lists it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct Listed {
+    image_type: &'static str,
+    image: String,
+}
+
+/// Lists the images of all deployments.
+pub(crate) fn run(args: &List) -> Result<ExitCode, Failure> {
+    let images = listed(&this_machine()?.observe()?, args.kind);
+    let text = match args.format {
+        ListFormat::Json => output::json(&images)?,
+        ListFormat::Table => {
+            let rows = images
+                .iter()
+                .map(|found| [text::line(&found.image), found.image_type.to_owned()]);
+            let header = ["IMAGE", "TYPE"].map(String::from);
+            table(&std::iter::once(header).chain(rows).collect::<Vec<_>>())
+        }
+    };
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn listed(state: &HostState, kind: ListKind) -> BTreeSet<Listed> {
+    let records = || state.deployments.iter().map(|found| &found.record);
+    let entry = |image_type, reference: &str| Listed {
+        image_type,
+        image: host_v1::image_name(reference),
+    };
+    let host = records().map(|record| entry("host", &record.image.reference));
+    let bound = records().flat_map(|record| &record.bound_images);
+    let logical = bound.map(|image| entry("logical", &image.reference));
+    match kind {
+        ListKind::All => host.chain(logical).collect(),
+        ListKind::Host => host.collect(),
+        ListKind::Logical => logical.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host_v1::fixtures;
+    use hull_boot::record::BoundImage;
+
+    #[test]
+    fn each_image_is_listed_once_with_its_kind() {
+        let mut all = fixtures::all();
+        let (_, seen) = all.iter_mut().find(|(name, _)| *name == "pinned").unwrap();
+        seen.state.deployments[0]
+            .record
+            .bound_images
+            .push(BoundImage {
+                reference: "docker://registry.example/app:1".into(),
+                manifest_digest: format!("sha256:{}", "a".repeat(64)),
+            });
+        let names = |kind| {
+            let found = listed(&seen.state, kind).into_iter();
+            found
+                .map(|found| format!("{} {}", found.image_type, found.image))
+                .collect::<Vec<_>>()
+        };
+        let host = [
+            "host oci:/srv/image:golden",
+            "host registry.example/os/debian:stable",
+        ];
+        assert_eq!(names(ListKind::Host), host);
+        assert_eq!(names(ListKind::Logical), ["logical registry.example/app:1"]);
+        assert_eq!(names(ListKind::All).len(), 3);
+    }
+}

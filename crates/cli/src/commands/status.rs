@@ -1,0 +1,64 @@
+//! `status`.
+
+use std::process::ExitCode;
+
+use hull_deploy::running;
+use rustix::fs::StatVfsMountFlags;
+
+use super::{Context, this_machine};
+use crate::args::Format;
+use crate::args::host::Status;
+use crate::failure::Failure;
+use crate::host_v1::{self, Host, Observation};
+use crate::{output, render, yaml};
+
+/// Prints the status.
+pub(crate) fn run(args: &Status, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    let mut host = host_v1::host(&observe()?);
+    if args.booted {
+        host.status.only_booted();
+    }
+    output::print(&written(&host, format(args, context), context)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn format(args: &Status, context: &Context<'_>) -> Format {
+    match args.format {
+        Some(format) => format,
+        None if args.json => Format::Json,
+        None if context.environment.terminal_out => Format::HumanReadable,
+        None => Format::Yaml,
+    }
+}
+
+fn written(host: &Host, format: Format, context: &Context<'_>) -> Result<String, Failure> {
+    match format {
+        Format::HumanReadable => Ok(render::status::render(
+            host,
+            context.verbose,
+            context.style(),
+        )),
+        Format::Json => output::json(host),
+        Format::Yaml => yaml(host),
+    }
+}
+
+fn yaml(host: &Host) -> Result<String, Failure> {
+    let value = serde_json::to_value(host).map_err(Failure::Serialize)?;
+    Ok(yaml::to_string(&value))
+}
+
+/// Looks at the machine; one that hull did not start has nothing to show.
+fn observe() -> Result<Observation, Failure> {
+    if running::booted()?.is_none() {
+        return Ok(Observation::default());
+    }
+    let machine = this_machine()?;
+    let root = rustix::fs::fstatvfs(&machine.root);
+    Ok(Observation {
+        state: machine.observe()?,
+        etc_conflicts: Vec::new(),
+        // hull's own mount is writable if the file system is.
+        read_only: root.is_ok_and(|root| root.f_flag.contains(StatVfsMountFlags::RDONLY)),
+    })
+}

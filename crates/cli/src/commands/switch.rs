@@ -1,0 +1,42 @@
+//! `switch`.
+
+use std::process::ExitCode;
+
+use hull_deploy::update::Goal;
+
+use super::update::{self, Wish};
+use super::{Context, sources, this_machine};
+use crate::args::host::Switch;
+use crate::failure::Failure;
+
+/// Why no signature can be asked for.
+pub(crate) const NO_SIGNATURES: &str =
+    "hull does not check signatures yet, and an image must not pass for checked";
+
+/// Follows another reference.
+pub(crate) fn run(args: &Switch, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    if args.enforce_container_sigpolicy {
+        return Err(Failure::Refused {
+            option: "--enforce-container-sigpolicy",
+            reason: NO_SIGNATURES,
+        });
+    }
+    let reference = sources::reference(&args.image, args.transport)?;
+    let machine = this_machine()?;
+    let wish = Wish {
+        goal: Goal::Switch(reference),
+        pull: sources::pull_options(&args.auth, context),
+        download_only: false,
+        from_downloaded: false,
+        apply: args.apply,
+        progress: &args.progress,
+    };
+    if args.dry_run {
+        return update::dry_run(&machine, &wish, context);
+    }
+    // Pinned first: what follows may remove what is not.
+    if let (true, Some(booted)) = (args.retain, machine.booted) {
+        machine.pin(&booted, true)?;
+    }
+    update::run(&machine, wish, context)
+}

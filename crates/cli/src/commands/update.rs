@@ -1,0 +1,97 @@
+//! What `upgrade` and `switch` have in common.
+
+use std::process::ExitCode;
+
+use hull_deploy::machine::Machine;
+use hull_deploy::update::{self, Available, Goal, UpdateRequest};
+use hull_oci::PullOptions;
+
+use super::{Context, reboot, setup_root};
+use crate::args::ProgressOptions;
+use crate::failure::Failure;
+use crate::progress::{self, Pulling};
+use crate::render::update::{Layers, Offer};
+use crate::{output, render};
+
+/// What is asked for.
+#[derive(Debug)]
+pub(crate) struct Wish<'a> {
+    pub(crate) goal: Goal,
+    pub(crate) pull: PullOptions,
+    pub(crate) download_only: bool,
+    pub(crate) from_downloaded: bool,
+    /// Reboot if the next boot starts something else.
+    pub(crate) apply: bool,
+    pub(crate) progress: &'a ProgressOptions,
+}
+
+/// Asks what the goal leads to.
+pub(crate) fn ask(machine: &Machine, wish: &Wish<'_>) -> Result<Offer, Failure> {
+    Ok(offer(&update::check(machine, &wish.goal, &wish.pull)?))
+}
+
+/// Prints what would be done.
+pub(crate) fn dry_run(
+    machine: &Machine,
+    wish: &Wish<'_>,
+    context: &Context<'_>,
+) -> Result<ExitCode, Failure> {
+    let found = ask(machine, wish)?;
+    let text = render::update::dry_run(&found, wish.download_only, context.style());
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Does it.
+pub(crate) fn run(
+    machine: &Machine,
+    wish: Wish<'_>,
+    context: &Context<'_>,
+) -> Result<ExitCode, Failure> {
+    let request = UpdateRequest {
+        goal: wish.goal,
+        pull: wish.pull,
+        download_only: wish.download_only,
+        from_downloaded: wish.from_downloaded,
+        setup_root: setup_root::find()?,
+    };
+    let shown = progress::start(wish.progress, context.environment)?;
+    let outcome = update::update(machine, &request, &Pulling::new(&shown));
+    // The bars go before the result, or the error, is told.
+    drop(shown);
+    output::print(&render::update::outcome(&outcome?, context.style()))?;
+    if wish.apply && is_pending(machine)? {
+        reboot::now()?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the next boot starts something else than what runs.
+fn is_pending(machine: &Machine) -> Result<bool, Failure> {
+    let state = machine.observe()?;
+    Ok(state.next().is_some() && state.next() != state.booted)
+}
+
+fn offer(available: &Available) -> Offer {
+    let resolved = &available.resolved;
+    let layers = |missing_only: bool| {
+        let layers = resolved.layers.iter();
+        layers.filter(|layer| !missing_only || !layer.cached).fold(
+            Layers::default(),
+            |sum, layer| Layers {
+                count: sum.count + 1,
+                bytes: sum.bytes.saturating_add(layer.size),
+            },
+        )
+    };
+    Offer {
+        reference: available.reference.to_string(),
+        manifest_digest: resolved.manifest_digest.to_string(),
+        version: resolved.config.version().map(str::to_owned),
+        created: resolved.config.created.clone(),
+        all: layers(false),
+        missing: layers(true),
+        deployment: available.deployment,
+        known_bad: available.known_bad,
+    }
+}

@@ -1,0 +1,182 @@
+//! What `upgrade` and `switch` found, would do, and did, for people.
+
+use hull_boot::record::DeploymentName;
+use hull_deploy::retention::Retention;
+use hull_deploy::update::{Outcome, Staged};
+
+use super::{Style, quantity, text};
+
+/// A number of layers and their compressed bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Layers {
+    /// How many.
+    pub(crate) count: u64,
+    /// Their size in bytes, as they are downloaded.
+    pub(crate) bytes: u64,
+}
+
+/// What a reference leads to at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// The reference, with its transport.
+    pub(crate) reference: String,
+    /// The digest of the manifest.
+    pub(crate) manifest_digest: String,
+    /// The label `org.opencontainers.image.version`.
+    pub(crate) version: Option<String>,
+    /// When the image was made.
+    pub(crate) created: Option<String>,
+    /// All layers of the image.
+    pub(crate) all: Layers,
+    /// Those that are not here.
+    pub(crate) missing: Layers,
+    /// The deployment that has it already.
+    pub(crate) deployment: Option<DeploymentName>,
+    /// The boot loader has given that deployment up.
+    pub(crate) known_bad: bool,
+}
+
+impl Offer {
+    /// Whether an upgrade would change what boots.
+    pub(crate) fn is_new(&self) -> bool {
+        self.deployment.is_none()
+    }
+}
+
+/// Registries are the rule, so that transport is not said.
+fn shown(reference: &str) -> String {
+    text::line(reference.strip_prefix("docker://").unwrap_or(reference))
+}
+
+/// `upgrade --check`.
+pub(crate) fn offer(offer: &Offer, style: Style) -> String {
+    let reference = shown(&offer.reference);
+    if offer.known_bad {
+        return format!(
+            "{} The newest image of {reference} did not come up here before.\n{}",
+            style.warning("No update."),
+            digest_line(&offer.manifest_digest)
+        );
+    }
+    if !offer.is_new() {
+        let digest = digest_line(&offer.manifest_digest);
+        return format!("No update: {reference} is what this machine has.\n{digest}");
+    }
+    let headline = style.strong(&format!("Update available for: {reference}"));
+    let mut out = format!("{headline}\n");
+    if let Some(version) = &offer.version {
+        let created = offer.created.as_deref().map(super::status::whole_seconds);
+        let created = created.map(|time| format!(" ({time})")).unwrap_or_default();
+        out.push_str(&format!("  Version: {}{created}\n", text::line(version)));
+    }
+    out.push_str(&digest_line(&offer.manifest_digest));
+    out.push_str(&layers_line(offer));
+    out
+}
+
+fn digest_line(digest: &str) -> String {
+    format!("   Digest: {}\n", text::line(digest))
+}
+
+fn layers_line(offer: &Offer) -> String {
+    let here = offer.all.count.saturating_sub(offer.missing.count);
+    format!(
+        " Download: {} of {} ({here} of {} are here)\n",
+        quantity::bytes(offer.missing.bytes),
+        quantity::bytes(offer.all.bytes),
+        quantity::count(offer.all.count, "layer", "layers"),
+    )
+}
+
+/// `--dry-run`: what the offer would lead to.
+pub(crate) fn dry_run(found: &Offer, download_only: bool, style: Style) -> String {
+    let mut out = offer(found, style);
+    if found.known_bad || !found.is_new() {
+        out.push_str("Nothing would be done.\n");
+        return out;
+    }
+    out.push_str("Would do:\n  download what is missing, and check every byte of it\n");
+    if download_only {
+        out.push_str("  keep it until `hull upgrade --from-downloaded`\n");
+    } else {
+        out.push_str(
+            "  seal the image, and write its kernel to the EFI system partition\n  \
+             write a boot entry that is tried three times\n",
+        );
+    }
+    out
+}
+
+/// What was done.
+pub(crate) fn outcome(outcome: &Outcome, style: Style) -> String {
+    match outcome {
+        Outcome::UpToDate {
+            manifest_digest, ..
+        } => format!(
+            "No changes: this machine has the newest image.\n{}",
+            digest_line(manifest_digest)
+        ),
+        Outcome::Relabelled {
+            manifest_digest, ..
+        } => format!(
+            "No changes to the system: only the labels of its image are new. They are noted.\n{}",
+            digest_line(manifest_digest)
+        ),
+        Outcome::KnownBad {
+            deployment,
+            manifest_digest,
+        } => format!(
+            "{} The newest image did not come up here before (deployment {}), so it is not tried \
+             again; `hull switch` to it does.\n{}",
+            style.warning("No changes."),
+            text::shorten(&deployment.to_string()),
+            digest_line(manifest_digest)
+        ),
+        Outcome::Downloaded(image) => format!(
+            "Downloaded {}.\n{}It waits for `hull upgrade --from-downloaded`.\n",
+            style.strong(&shown(&image.reference)),
+            digest_line(&image.manifest_digest)
+        ),
+        Outcome::Staged(staged) => staged_text(staged, style),
+    }
+}
+
+fn staged_text(staged: &Staged, style: Style) -> String {
+    let image = &staged.plan.record.image;
+    let mut out = format!("Staged {}", style.strong(&shown(&image.reference)));
+    if let Some(version) = &image.version {
+        out.push_str(&format!(", version {}", text::line(version)));
+    }
+    out.push_str(&format!(
+        ": the next boot starts it.\n{}",
+        digest_line(&image.manifest_digest)
+    ));
+    out.push_str(&format!(
+        "Deployment: {} ({} downloaded)\n",
+        text::shorten(&staged.plan.name.to_string()),
+        quantity::bytes(staged.downloaded_bytes)
+    ));
+    out.push_str(&removed(&staged.removed));
+    for note in &staged.notes {
+        out.push_str(&format!(
+            "{} {}\n",
+            style.warning("note:"),
+            text::line(note)
+        ));
+    }
+    for path in &staged.conflicts {
+        out.push_str(&format!(
+            "{} {} was changed here and in the image: yours will be used, the image's kept beside it\n",
+            style.warning("note:"),
+            text::line(path)
+        ));
+    }
+    out
+}
+
+fn removed(removed: &Retention) -> String {
+    let names = removed.deployments.iter();
+    names
+        .map(|name| format!("Removed deployment {}.\n", text::shorten(&name.to_string())))
+        .collect()
+}
