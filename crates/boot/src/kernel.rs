@@ -28,7 +28,7 @@ pub struct BootFiles {
 }
 
 /// An image that cannot be booted.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum NotBootable {
     /// No directory below /usr/lib/modules holds a kernel.
     #[error(

@@ -26,7 +26,9 @@ pub struct Blessed {
 #[derive(Debug, thiserror::Error)]
 pub enum BlessError {
     /// This machine was not booted by hull.
-    #[error("the running system was not started from a deployment (no hull.deployment= on the kernel command line)")]
+    #[error(
+        "the running system was not started from a deployment (no hull.deployment= on the kernel command line)"
+    )]
     NotBooted,
     /// The record of the running deployment is missing.
     #[error("the record of the running deployment {0} cannot be read: see `hull status`")]

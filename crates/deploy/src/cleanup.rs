@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use hull_boot::esp::{self, EspError};
 use hull_boot::record::{BootFile, DeploymentName};
-use hull_store::gc::{self, GcPlan};
-use hull_store::{Kind, StoreError, Target};
+use hull_store::gc::{self, GcError, GcPlan};
+use hull_store::{Kind, StoreError};
 use hull_sys::durable;
 
 use crate::machine::{Machine, MachineError, doing, remove_tree};
@@ -31,6 +31,9 @@ pub enum CleanupError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Collecting in the store.
+    #[error(transparent)]
+    Collect(#[from] GcError),
 }
 
 /// What a collection removes.
@@ -47,8 +50,7 @@ pub struct Cleanup {
 pub fn plan(machine: &Machine) -> Result<Cleanup, CleanupError> {
     let state = machine.observe()?;
     let retention = plan_retention(machine, &state)?;
-    let without = reference_names(&retention.deployments);
-    let store = gc::plan_without(&machine.store, &without)?;
+    let store = gc::plan(&machine.store, &[])?;
     Ok(Cleanup { retention, store })
 }
 
@@ -57,22 +59,19 @@ fn plan_retention(machine: &Machine, state: &HostState) -> Result<Retention, Cle
     Ok(retention::plan(state, &boot_directories))
 }
 
-fn reference_names(deployments: &[DeploymentName]) -> Vec<(Kind, String)> {
-    deployments
-        .iter()
-        .flat_map(|name| {
-            let reference = stage::reference_name(name);
-            [(Kind::Stream, reference.clone()), (Kind::Image, reference)]
-        })
-        .collect()
-}
-
 /// Removes what no boot needs and nobody asked to keep.
 pub fn collect(machine: &Machine) -> Result<Cleanup, CleanupError> {
     let _lock = machine.lock()?;
     let retention = prune(machine)?;
-    let store = gc::collect(&machine.store, PATIENCE)?;
+    let store = collect_store(machine)?;
     Ok(Cleanup { retention, store })
+}
+
+/// Removes what nothing in the store refers to any more.
+pub(crate) fn collect_store(machine: &Machine) -> Result<GcPlan, CleanupError> {
+    let plan = gc::plan(&machine.store, &[])?;
+    gc::execute(&machine.store, &plan, PATIENCE)?;
+    Ok(plan)
 }
 
 /// Removes entries, boot files and deployments; the caller holds the lock. The
@@ -200,17 +199,10 @@ fn oldest_removable(state: &HostState) -> Option<hull_boot::entry::EntryName> {
         .min_by_key(|name| name.order)
 }
 
-/// A reference that keeps what was pulled but is not staged.
-pub(crate) fn keep_download(
-    session: &hull_store::Session,
-    manifest_stream: &str,
-) -> Result<(), StoreError> {
-    session.set_ref(DOWNLOAD_REFERENCE, Target::Stream(manifest_stream))
-}
+/// Keeps what was pulled and is not staged.
+pub(crate) const DOWNLOAD_REFERENCE: &str = "hull/downloaded";
 
-/// Lets go what [`keep_download`] kept.
+/// Lets that go.
 pub(crate) fn drop_download(session: &hull_store::Session) -> Result<(), StoreError> {
     session.remove_ref(Kind::Stream, DOWNLOAD_REFERENCE)
 }
-
-const DOWNLOAD_REFERENCE: &str = "hull/downloaded";

@@ -60,15 +60,18 @@ impl ImageFiles<'_> {
                 return Err(ImageFileError::TooLarge { path, size });
             }
             Content::Object { id, .. } => {
-                self.store.read_object(id, MAX_SIZE).map_err(|source| ImageFileError::Store {
-                    path: path.to_owned(),
-                    source,
-                })?
+                self.store
+                    .read_object(id, MAX_SIZE)
+                    .map_err(|source| ImageFileError::Store {
+                        path: path.to_owned(),
+                        source,
+                    })?
             }
             _ => return Err(ImageFileError::NotAFile(path.to_owned())),
         };
         let text = String::from_utf8(bytes);
-        text.map(Some).map_err(|_| ImageFileError::NotText(path.to_owned()))
+        text.map(Some)
+            .map_err(|_| ImageFileError::NotText(path.to_owned()))
     }
 
     /// The `*.toml` files of a directory as (name, text), in the order of their

@@ -10,11 +10,17 @@
 pub mod bless;
 pub mod boot_options;
 pub mod cleanup;
+pub mod enable_verity;
+pub mod etc_preview;
 pub mod history;
 pub mod image_files;
+pub mod install;
 pub mod machine;
+pub mod materialize;
 pub mod retention;
 pub mod rollback;
+pub mod running;
 pub mod seal;
 pub mod stage;
 pub mod state;
+pub mod update;

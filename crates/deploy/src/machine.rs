@@ -15,6 +15,7 @@ use hull_sys::durable;
 use hull_sys::lock::{Lock, LockError, Wait};
 use rustix::fs::OFlags;
 
+use crate::history::{self, Event};
 use crate::state::{Deployment, Downloaded, HostState};
 
 /// The deployments, below the physical root.
@@ -158,7 +159,10 @@ impl Machine {
         Ok(state)
     }
 
-    fn read_deployments(&self, warnings: &mut Vec<String>) -> Result<Vec<Deployment>, MachineError> {
+    fn read_deployments(
+        &self,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Deployment>, MachineError> {
         let mut found = Vec::new();
         for entry in dir::entries(&self.deployments).map_err(doing("/state/deploy"))? {
             let Some(name) = entry.utf8_name().and_then(|name| name.parse().ok()) else {
@@ -176,7 +180,15 @@ impl Machine {
     fn read_deployment(&self, name: DeploymentName) -> Result<Deployment, RecordError> {
         let directory = dir::open_dir_beneath(&self.deployments, name.to_string())
             .map_err(RecordError::Read)?;
-        let has = |file| rustix::fs::accessat(&directory, file, rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty()).is_ok();
+        let has = |file| {
+            rustix::fs::accessat(
+                &directory,
+                file,
+                rustix::fs::Access::EXISTS,
+                rustix::fs::AtFlags::empty(),
+            )
+            .is_ok()
+        };
         Ok(Deployment {
             name,
             record: record::read(&directory)?,
@@ -217,6 +229,28 @@ impl Machine {
         };
         done.and_then(|()| durable::sync_dir(&directory))
             .map_err(doing(format!("pinning {name}")))
+    }
+
+    /// The order number for a new entry: it was never used here.
+    pub(crate) fn next_order(&self, state: &HostState) -> Result<u32, MachineError> {
+        let past = self.history()?.iter().map(|event| event.order).max();
+        Ok(past.unwrap_or(0).max(state.highest_order()) + 1)
+    }
+
+    /// The generation of a new deployment: it was never used here.
+    pub(crate) fn next_generation(&self, state: &HostState) -> Result<u64, MachineError> {
+        let events = self.history()?;
+        let past = events.iter().map(|event| event.deployment.generation).max();
+        Ok(past.unwrap_or(0).max(state.highest_generation()) + 1)
+    }
+
+    /// What was done here, the oldest first.
+    pub fn history(&self) -> Result<Vec<Event>, MachineError> {
+        history::read(&self.state_dir).map_err(doing("/state/history.json"))
+    }
+
+    pub(crate) fn remember(&self, event: Event) -> Result<(), MachineError> {
+        history::append(&self.state_dir, event).map_err(doing("/state/history.json"))
     }
 
     /// The directory of a deployment.
@@ -268,7 +302,11 @@ pub(crate) fn remove_tree(parent: impl AsFd, name: &str) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     empty_directory(&fd)?;
-    Ok(rustix::fs::unlinkat(parent, name, rustix::fs::AtFlags::REMOVEDIR)?)
+    Ok(rustix::fs::unlinkat(
+        parent,
+        name,
+        rustix::fs::AtFlags::REMOVEDIR,
+    )?)
 }
 
 fn empty_directory(fd: &OwnedFd) -> io::Result<()> {

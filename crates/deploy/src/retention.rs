@@ -117,7 +117,10 @@ mod tests {
     fn removed(state: &HostState) -> (Vec<u64>, Vec<u32>) {
         let plan = plan(state, &[]);
         (
-            plan.deployments.iter().map(|name| name.generation).collect(),
+            plan.deployments
+                .iter()
+                .map(|name| name.generation)
+                .collect(),
             plan.entries.iter().map(|name| name.order).collect(),
         )
     }
@@ -132,8 +135,12 @@ mod tests {
 
     #[test]
     fn nothing_that_was_booted_goes_before_the_running_one_has_proven_itself() {
-        let state =
-            machine(&[(1, "hull-1.conf"), (2, "hull-2.conf"), (3, "hull-3+2-1.conf")]).booted(3);
+        let state = machine(&[
+            (1, "hull-1.conf"),
+            (2, "hull-2.conf"),
+            (3, "hull-3+2-1.conf"),
+        ])
+        .booted(3);
         assert_eq!(removed(&state.0), (vec![], vec![]));
     }
 
@@ -160,7 +167,8 @@ mod tests {
 
     #[test]
     fn boot_files_go_when_the_last_entry_that_needs_them_goes() {
-        let state = machine(&[(1, "hull-1.conf"), (2, "hull-2.conf"), (3, "hull-3.conf")]).booted(3);
+        let state =
+            machine(&[(1, "hull-1.conf"), (2, "hull-2.conf"), (3, "hull-3.conf")]).booted(3);
         let directories = ["d1", "d2", "d3", "new-x"].map(String::from);
         let plan = plan(&state.0, &directories);
         assert_eq!(plan.boot_directories, ["d1", "new-x"]);

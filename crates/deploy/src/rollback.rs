@@ -6,8 +6,8 @@ use hull_boot::record::{DeploymentName, Operation};
 
 use crate::boot_options;
 use crate::cleanup::CleanupError;
-use crate::history::{self, Event};
-use crate::machine::{Machine, MachineError, doing};
+use crate::history::Event;
+use crate::machine::{Machine, MachineError};
 use crate::state::HostState;
 
 /// What a rollback does.
@@ -42,8 +42,8 @@ pub enum RollbackError {
     Cleanup(#[from] CleanupError),
 }
 
-/// Decides where a rollback goes. Done twice, the second takes the first back.
-pub fn plan(state: &HostState, past_orders: u32) -> Result<RollbackPlan, RollbackError> {
+/// Decides where a rollback goes, with an entry of that order. Done twice, the second takes the first back.
+pub fn plan(state: &HostState, order: u32) -> Result<RollbackPlan, RollbackError> {
     let roles = state.roles();
     let target = if roles.rollback_queued {
         roles.booted
@@ -59,7 +59,7 @@ pub fn plan(state: &HostState, past_orders: u32) -> Result<RollbackPlan, Rollbac
         .deployment(&deployment)
         .ok_or(RollbackError::NoTarget)?
         .record;
-    let entry = EntryName::good(state.highest_order().max(past_orders) + 1);
+    let entry = EntryName::good(order);
     let content = boot_options::entry(&old.entry.title, entry, &deployment, record);
     let dropped = roles
         .staged
@@ -79,8 +79,7 @@ pub fn plan(state: &HostState, past_orders: u32) -> Result<RollbackPlan, Rollbac
 /// Decides on what is there now. Nothing is written.
 pub fn plan_now(machine: &Machine) -> Result<RollbackPlan, RollbackError> {
     let state = machine.observe()?;
-    let events = history::read(&machine.state_dir).map_err(doing("/state/history.json"))?;
-    plan(&state, events.iter().map(|event| event.order).max().unwrap_or(0))
+    plan(&state, machine.next_order(&state)?)
 }
 
 /// Rolls back: the next boot starts the other deployment.
@@ -115,7 +114,7 @@ fn remember(machine: &Machine, plan: &RollbackPlan) -> Result<(), MachineError> 
         manifest_digest: image.manifest_digest.clone(),
         version: image.version.clone(),
     };
-    history::append(&machine.state_dir, event).map_err(doing("/state/history.json"))
+    machine.remember(event)
 }
 
 #[cfg(test)]
@@ -125,8 +124,10 @@ mod tests {
 
     #[test]
     fn rollback_goes_to_the_deployment_that_ran_before() {
-        let state = machine(&[(1, "hull-1.conf"), (2, "hull-2.conf")]).booted(2).0;
-        let plan = plan(&state, 0).unwrap();
+        let state = machine(&[(1, "hull-1.conf"), (2, "hull-2.conf")])
+            .booted(2)
+            .0;
+        let plan = plan(&state, 3).unwrap();
         assert_eq!(plan.deployment, name(1));
         assert_eq!(plan.entry, EntryName::good(3));
         assert!(!plan.takes_back);
@@ -150,7 +151,6 @@ mod tests {
         let plan = plan(&state, 0).unwrap();
         assert_eq!(plan.deployment, name(1));
         assert_eq!(plan.dropped, [EntryName::counted(3)]);
-        assert_eq!(plan.entry.order, 4);
     }
 
     #[test]
@@ -160,11 +160,5 @@ mod tests {
             .staged(2, "hull-2+3-0.conf")
             .0;
         assert!(matches!(plan(&state, 0), Err(RollbackError::NoTarget)));
-    }
-
-    #[test]
-    fn an_order_number_is_never_used_again() {
-        let state = machine(&[(1, "hull-1.conf"), (2, "hull-2.conf")]).booted(2).0;
-        assert_eq!(plan(&state, 9).unwrap().entry.order, 10);
     }
 }

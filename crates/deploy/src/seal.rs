@@ -3,8 +3,10 @@
 
 use hull_boot::kargs::{self, KargsError};
 use hull_boot::kernel::{self, BootFiles, NotBootable, StoredFile};
-use hull_erofs::{ObjectId, Tree, image, transform};
-use hull_oci::{Pulled, PullError};
+use hull_erofs::image as erofs;
+use hull_erofs::{ObjectId, Tree, transform};
+use hull_oci::Image;
+use hull_oci::layer::MergeError;
 use hull_store::{Session, Store, StoreError};
 
 use crate::image_files::{ImageFileError, ImageFiles, os_release_value};
@@ -50,7 +52,7 @@ pub struct Facts {
 pub enum SealError {
     /// Its layers do not fit together, or a record is damaged.
     #[error(transparent)]
-    Layers(#[from] PullError),
+    Layers(#[from] MergeError),
     /// Something that booting needs is missing.
     #[error(transparent)]
     NotBootable(#[from] NotBootable),
@@ -59,7 +61,7 @@ pub enum SealError {
     Root(#[from] transform::TransformError),
     /// The EROFS writer refused.
     #[error("the image's tree cannot be written as EROFS: {0}")]
-    Write(#[from] image::WriteError),
+    Write(#[from] erofs::WriteError),
     /// One of its configuration files cannot be used.
     #[error(transparent)]
     File(#[from] ImageFileError),
@@ -80,8 +82,8 @@ pub enum SealError {
 }
 
 /// Reads what a pulled image says about itself, and gives its merged tree.
-pub fn inspect(store: &Store, pulled: &Pulled) -> Result<(Tree, Facts), SealError> {
-    let tree = pulled.tree(store)?;
+pub fn inspect(store: &Store, image: &Image) -> Result<(Tree, Facts), SealError> {
+    let tree = image.tree(store)?;
     let files = ImageFiles { store, tree: &tree };
     let architecture = std::env::consts::ARCH;
     let setup_root = files.text(SETUP_ROOT_VERSION)?;
@@ -91,25 +93,29 @@ pub fn inspect(store: &Store, pulled: &Pulled) -> Result<(Tree, Facts), SealErro
     let kargs_files = files.toml_files("usr/lib/bootc/kargs.d")?;
     let facts = Facts {
         boot: kernel::find(&tree)?,
-        title: title(&files, pulled)?,
+        title: title(&files, image)?,
         kernel_arguments: kargs::from_files(&kargs_files, architecture)?,
         install_config: files.toml_files("usr/lib/bootc/install")?,
         boot_loader: kernel::find_boot_loader(&tree, architecture),
         has_setup_root: setup_root.is_some(),
         has_hull: tree.lookup(b"usr/bin/hull").is_some(),
-        has_label: pulled.config.label("containers.bootc") == Some("1"),
+        has_label: image
+            .config
+            .labels
+            .get("containers.bootc")
+            .is_some_and(|v| v == "1"),
     };
     Ok((tree, facts))
 }
 
 /// Writes the image that boots. On return it and its objects are on disk;
 /// until a reference leads to it, it goes with the first collection.
-pub fn seal(session: &Session, pulled: &Pulled) -> Result<Sealed, SealError> {
-    check_architecture(pulled)?;
-    let (mut tree, facts) = inspect(session.store(), pulled)?;
+pub fn seal(session: &Session, image: &Image) -> Result<Sealed, SealError> {
+    check_architecture(image)?;
+    let (mut tree, facts) = inspect(session.store(), image)?;
     transform::oci_root(&mut tree)?;
     transform::prepare_for_boot(&mut tree)?;
-    let digest = session.put_image(&image::write(&tree)?)?;
+    let digest = session.put_image(&erofs::write(&tree)?)?;
     Ok(Sealed {
         digest,
         tree,
@@ -117,9 +123,9 @@ pub fn seal(session: &Session, pulled: &Pulled) -> Result<Sealed, SealError> {
     })
 }
 
-fn check_architecture(pulled: &Pulled) -> Result<(), SealError> {
+fn check_architecture(pulled: &Image) -> Result<(), SealError> {
     let machine = hull_oci::Platform::host().architecture;
-    let image = pulled.config.architecture.clone();
+    let image = pulled.config.platform.architecture.clone();
     if image == machine {
         Ok(())
     } else {
@@ -128,10 +134,10 @@ fn check_architecture(pulled: &Pulled) -> Result<(), SealError> {
 }
 
 /// `PRETTY_NAME` of os-release, with the image's version where it adds something.
-fn title(files: &ImageFiles<'_>, pulled: &Pulled) -> Result<String, SealError> {
+fn title(files: &ImageFiles<'_>, image: &Image) -> Result<String, SealError> {
     let os_release = files.text("usr/lib/os-release")?.unwrap_or_default();
     let name = os_release_value(&os_release, "PRETTY_NAME").unwrap_or_else(|| "Linux".to_owned());
-    Ok(match pulled.version() {
+    Ok(match image.config.version() {
         Some(version) if !name.contains(version) => format!("{name} ({version})"),
         _ => name,
     })

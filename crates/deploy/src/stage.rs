@@ -12,16 +12,15 @@ use hull_boot::entry::EntryName;
 use hull_boot::esp::{self, EspError};
 use hull_boot::initrd;
 use hull_boot::record::{
-    BootFile, BootFiles, ComposefsRecord, DeploymentName, FILE_NAME, ImageRecord, Operation,
-    Record,
+    BootFile, BootFiles, ComposefsRecord, DeploymentName, FILE_NAME, ImageRecord, Operation, Record,
 };
-use hull_erofs::fsverity;
-use hull_oci::Pulled;
-use hull_store::{Kind, Session, StoreError, Target};
+use hull_erofs::{ObjectId, fsverity};
+use hull_oci::Image;
+use hull_store::{Kind, Session, StoreError, Target, verity};
 use hull_sys::durable;
 
 use crate::boot_options;
-use crate::history::{self, Event};
+use crate::history::Event;
 use crate::machine::{Machine, MachineError, doing, remove_tree};
 use crate::seal::Sealed;
 use crate::state::HostState;
@@ -77,8 +76,13 @@ pub enum StageError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Looking for files without fs-verity.
+    #[error(transparent)]
+    Verity(#[from] verity::EnableError),
     /// An image without setup-root, and hull has none to give.
-    #[error("the image's initrd cannot mount a composefs root (it has no /usr/lib/hull/setup-root), and hull's own setup-root is not installed here: install hull's files, or add them to the image")]
+    #[error(
+        "the image's initrd cannot mount a composefs root (it has no /usr/lib/hull/setup-root), and hull's own setup-root is not installed here: install hull's files, or add them to the image"
+    )]
     NoSetupRoot,
 }
 
@@ -87,23 +91,20 @@ pub fn plan(
     machine: &Machine,
     state: &HostState,
     sealed: &Sealed,
-    pulled: &Pulled,
+    image: &Image,
     request: StageRequest,
 ) -> Result<StagePlan, StageError> {
-    let history = history::read(&machine.state_dir).map_err(doing("/state/history.json"))?;
-    let past_generations = history.iter().map(|event| event.deployment.generation);
-    let generation = past_generations.max().unwrap_or(0).max(state.highest_generation()) + 1;
-    let past_orders = history.iter().map(|event| event.order);
-    let order = past_orders.max().unwrap_or(0).max(state.highest_order()) + 1;
+    let generation = machine.next_generation(state)?;
+    let order = machine.next_order(state)?;
     let second_initrd = second_initrd(sealed, request.setup_root.as_deref())?;
     // The first system of a machine has nothing to fall back to, and one
     // without hull could never say that it came up: both start uncounted.
     let counted = request.previous.is_some() && sealed.facts.has_hull;
     let record = Record {
-        image: image_record(pulled, request.reference),
+        image: image_record(image, request.reference),
         composefs: ComposefsRecord {
             digest: sealed.digest,
-            verity: hull_store::verity::image_has_verity(&machine.store, &sealed.digest)?,
+            verity: has_verity(machine, &sealed.digest)?,
         },
         kernel_arguments: request.kernel_arguments,
         boot_files: boot_files(sealed, second_initrd.as_deref()),
@@ -129,7 +130,15 @@ pub fn plan(
     })
 }
 
-fn second_initrd(sealed: &Sealed, setup_root: Option<&[u8]>) -> Result<Option<Vec<u8>>, StageError> {
+/// Whether the kernel can be told to refuse files without fs-verity.
+fn has_verity(machine: &Machine, image: &ObjectId) -> Result<bool, StageError> {
+    Ok(machine.store.verity() && verity::coverage(&machine.store, image)?.is_complete())
+}
+
+fn second_initrd(
+    sealed: &Sealed,
+    setup_root: Option<&[u8]>,
+) -> Result<Option<Vec<u8>>, StageError> {
     if sealed.facts.has_setup_root {
         return Ok(None);
     }
@@ -137,13 +146,13 @@ fn second_initrd(sealed: &Sealed, setup_root: Option<&[u8]>) -> Result<Option<Ve
     Ok(Some(initrd::pack(setup_root)))
 }
 
-fn image_record(pulled: &Pulled, reference: String) -> ImageRecord {
+pub(crate) fn image_record(image: &Image, reference: String) -> ImageRecord {
     ImageRecord {
         reference,
-        manifest_digest: pulled.manifest_digest.to_string(),
-        version: pulled.version().map(str::to_owned),
-        created: pulled.config.created.clone(),
-        architecture: pulled.config.architecture.clone(),
+        manifest_digest: image.manifest_digest.to_string(),
+        version: image.config.version().map(str::to_owned),
+        created: image.config.created.clone(),
+        architecture: image.config.platform.architecture.clone(),
     }
 }
 
@@ -178,9 +187,11 @@ pub fn execute(
 ) -> Result<(), StageError> {
     set_references(session, &plan.name, manifest_stream)?;
     write_deployment(machine, plan)?;
-    machine.esp.add_boot_files(&plan.record.boot_files.files, |file| {
-        open_boot_file(machine, plan, file)
-    })?;
+    machine
+        .esp
+        .add_boot_files(&plan.record.boot_files.files, |file| {
+            open_boot_file(machine, plan, file)
+        })?;
     let entry = boot_options::entry(&plan.title, plan.entry, &plan.name, &plan.record);
     machine.esp.add_entry(plan.entry, &entry)?;
     remember(machine, plan)
@@ -191,7 +202,7 @@ pub(crate) fn reference_name(name: &DeploymentName) -> String {
     format!("{REFERENCES}/{name}")
 }
 
-fn set_references(
+pub(crate) fn set_references(
     session: &Session,
     name: &DeploymentName,
     manifest_stream: &str,
@@ -202,7 +213,10 @@ fn set_references(
 }
 
 /// Takes back what keeps a deployment's image in the store.
-pub(crate) fn remove_references(session: &Session, name: &DeploymentName) -> Result<(), StoreError> {
+pub(crate) fn remove_references(
+    session: &Session,
+    name: &DeploymentName,
+) -> Result<(), StoreError> {
     let reference = reference_name(name);
     session.remove_ref(Kind::Stream, &reference)?;
     session.remove_ref(Kind::Image, &reference)
@@ -248,7 +262,11 @@ fn write_etc_additions(
     Ok(())
 }
 
-fn open_boot_file(machine: &Machine, plan: &StagePlan, file: &BootFile) -> io::Result<Box<dyn Read>> {
+fn open_boot_file(
+    machine: &Machine,
+    plan: &StagePlan,
+    file: &BootFile,
+) -> io::Result<Box<dyn Read>> {
     match &plan.second_initrd {
         Some(bytes) if file.name == "setup-root" => Ok(Box::new(io::Cursor::new(bytes.clone()))),
         _ => {
@@ -268,5 +286,5 @@ fn remember(machine: &Machine, plan: &StagePlan) -> Result<(), StageError> {
         manifest_digest: plan.record.image.manifest_digest.clone(),
         version: plan.record.image.version.clone(),
     };
-    Ok(history::append(&machine.state_dir, event).map_err(doing("/state/history.json"))?)
+    Ok(machine.remember(event)?)
 }

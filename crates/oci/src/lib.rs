@@ -24,9 +24,9 @@ mod transfer;
 
 pub use decompress::CompressionMismatch;
 pub use digest::Digest;
-pub use image::Image;
+pub use image::{Image, LoadError};
 pub use manifest::{ImageConfig, Manifest};
 pub use platform::Platform;
 pub use progress::Progress;
-pub use pull::{PullError, PullOptions, Pulled, pull};
-pub use reference::Reference;
+pub use pull::{Available, PullError, PullOptions, Pulled, look, pull, pull_in};
+pub use reference::{Reference, ReferenceError};

@@ -79,7 +79,7 @@ pub enum PullError {
         /// Where the index came from.
         place: String,
         /// What was looked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// What there is.
         offered: String,
     },
@@ -89,9 +89,9 @@ pub enum PullError {
         /// Where it came from.
         place: String,
         /// What was looked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// What the image's configuration says.
-        found: Platform,
+        found: Box<Platform>,
     },
     /// An index in an index, and so on.
     #[error("{place}: indexes are nested more than {MAX_NESTING} deep")]
@@ -129,7 +129,7 @@ pub enum PullError {
         /// The layer's blob.
         layer: Digest,
         /// Why.
-        source: layer::ImportError,
+        source: Box<layer::ImportError>,
     },
     /// The import stopped before the end of the blob, so its digest is unknown.
     #[error("layer {layer}: it was not read to its end")]
@@ -147,7 +147,7 @@ impl PullError {
     pub fn is_no_space(&self) -> bool {
         let store = match self {
             Self::Store(error) => error,
-            Self::Layer { source, .. } => match source {
+            Self::Layer { source, .. } => match &**source {
                 layer::ImportError::Content { source, .. } => source,
                 layer::ImportError::Record(source) => source,
                 layer::ImportError::Tar(_) => return false,
@@ -202,6 +202,39 @@ pub fn pull_in(
 
 fn default_parallelism() -> usize {
     std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 4))
+}
+
+/// What a reference leads to, and what a pull of it would fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Available {
+    /// The digest of the image's manifest.
+    pub manifest_digest: Digest,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The configuration.
+    pub config: ImageConfig,
+    /// How many layers the store lacks.
+    pub missing_layers: usize,
+    /// The lengths of their blobs together, in bytes.
+    pub missing_bytes: u64,
+}
+
+/// Finds out what a pull would fetch. Nothing is stored.
+pub fn look(
+    store: &Store,
+    reference: &Reference,
+    options: &PullOptions,
+) -> Result<Available, PullError> {
+    let session = store.session()?;
+    let source = source::open(reference, &options.source)?;
+    let pull = Pull {
+        session: &session,
+        source: &*source,
+        platform: options.platform.clone().unwrap_or_else(Platform::host),
+        parallel: 1,
+        progress: &crate::progress::Silent,
+    };
+    pull.look(reference)
 }
 
 /// One pull under way.
@@ -302,6 +335,38 @@ impl Pull<'_> {
         })
     }
 
+    fn look(&self, reference: &Reference) -> Result<Available, PullError> {
+        let (manifest_digest, manifest, config) = match self.resolve(reference)?.found {
+            Found::Stored(image) => (image.manifest_digest, image.manifest, image.config),
+            Found::Fetched(document, manifest) => {
+                let config = self.fetch_config(&manifest)?.1;
+                (document.digest, manifest, config)
+            }
+        };
+        self.check_platform(&config)?;
+        let records = self.find_records(&manifest)?;
+        let needed = find_needed(&manifest, &records);
+        let sizes = needed.iter().map(|needed| needed.layer.descriptor.size);
+        Ok(Available {
+            manifest_digest,
+            missing_layers: needed.len(),
+            missing_bytes: sizes.sum(),
+            manifest,
+            config,
+        })
+    }
+
+    /// The configuration, as bytes and read, checked against its manifest.
+    fn fetch_config(&self, manifest: &Manifest) -> Result<(Vec<u8>, ImageConfig), PullError> {
+        let descriptor = &manifest.config;
+        let bytes = source::small_blob(self.source, descriptor, "the configuration", MAX_CONFIG)?;
+        let config = ImageConfig::parse(&bytes).map_err(|error| self.document_error(error))?;
+        config
+            .check_against(manifest)
+            .map_err(|error| self.document_error(error))?;
+        Ok((bytes, config))
+    }
+
     /// The image with this manifest, if it is in the store and whole.
     fn find_stored(&self, manifest: &Digest) -> Result<Option<Found>, PullError> {
         if self.session.repairing() {
@@ -325,7 +390,7 @@ impl Pull<'_> {
             Some(place) => Ok(&index.manifests[place].descriptor),
             None => Err(PullError::NoPlatform {
                 place: self.source.place(),
-                wanted: self.platform.clone(),
+                wanted: Box::new(self.platform.clone()),
                 offered: show_offers(&offers),
             }),
         }
@@ -337,8 +402,8 @@ impl Pull<'_> {
         }
         Err(PullError::WrongPlatform {
             place: self.source.place(),
-            wanted: self.platform.clone(),
-            found: config.platform.clone(),
+            wanted: Box::new(self.platform.clone()),
+            found: Box::new(config.platform.clone()),
         })
     }
 
@@ -348,17 +413,7 @@ impl Pull<'_> {
         document: &Fetched,
         manifest: Manifest,
     ) -> Result<(Image, Fetching), PullError> {
-        let config_bytes = source::small_blob(
-            self.source,
-            &manifest.config,
-            "the configuration",
-            MAX_CONFIG,
-        )?;
-        let config =
-            ImageConfig::parse(&config_bytes).map_err(|error| self.document_error(error))?;
-        config
-            .check_against(&manifest)
-            .map_err(|error| self.document_error(error))?;
+        let (config_bytes, config) = self.fetch_config(&manifest)?;
         self.check_platform(&config)?;
 
         let mut records = self.find_records(&manifest)?;

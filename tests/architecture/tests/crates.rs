@@ -9,14 +9,26 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-#[expect(clippy::disallowed_methods, reason = "Cargo itself is asked, not a program of the system")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "Cargo itself is asked, not a program of the system"
+)]
 fn metadata() -> serde_json::Value {
     let output = std::process::Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version=1", "--offline", "--filter-platform=x86_64-unknown-linux-gnu"])
+        .args([
+            "metadata",
+            "--format-version=1",
+            "--offline",
+            "--filter-platform=x86_64-unknown-linux-gnu",
+        ])
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -58,7 +70,10 @@ fn table_edges() -> Edges {
         .filter_map(|line| {
             let cells: Vec<_> = line.split('|').map(str::trim).collect();
             let name = cells[0].trim_end_matches('`').to_owned();
-            let uses = cells.get(2)?.split([',', ' ']).filter(|word| !word.is_empty() && *word != "–");
+            let uses = cells
+                .get(2)?
+                .split([',', ' '])
+                .filter(|word| !word.is_empty() && *word != "–");
             (cells.len() == 5).then(|| (name, uses.map(str::to_owned).collect()))
         })
         .collect()
@@ -68,10 +83,17 @@ fn table_edges() -> Edges {
 fn the_crates_use_only_what_the_table_allows() {
     let (cargo, table) = (cargo_edges(&metadata()), table_edges());
     let names: Vec<_> = cargo.keys().collect();
-    assert_eq!(names, table.keys().collect::<Vec<_>>(), "the table lists each crate once");
+    assert_eq!(
+        names,
+        table.keys().collect::<Vec<_>>(),
+        "the table lists each crate once"
+    );
     for (name, uses) in &cargo {
         let forbidden: Vec<_> = uses.difference(&table[name]).collect();
-        assert!(forbidden.is_empty(), "{name} uses {forbidden:?}, which the table does not allow");
+        assert!(
+            forbidden.is_empty(),
+            "{name} uses {forbidden:?}, which the table does not allow"
+        );
     }
 }
 
@@ -79,7 +101,10 @@ fn the_crates_use_only_what_the_table_allows() {
 fn setup_root_is_built_without_network_code() {
     let metadata = metadata();
     let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
-    let by_id: BTreeMap<_, _> = nodes.iter().map(|node| (node["id"].as_str().unwrap(), node)).collect();
+    let by_id: BTreeMap<_, _> = nodes
+        .iter()
+        .map(|node| (node["id"].as_str().unwrap(), node))
+        .collect();
     let start = by_id.keys().find(|id| id.contains("crates/boot#")).unwrap();
     let (mut seen, mut open) = (BTreeSet::new(), vec![*start]);
     while let Some(id) = open.pop() {
@@ -93,7 +118,15 @@ fn setup_root_is_built_without_network_code() {
             }
         }
     }
-    for banned in ["ureq", "rustls", "tokio", "hull-oci", "hull-store", "crates/oci", "crates/store"] {
+    for banned in [
+        "ureq",
+        "rustls",
+        "tokio",
+        "hull-oci",
+        "hull-store",
+        "crates/oci",
+        "crates/store",
+    ] {
         let found = seen.iter().find(|id| id.contains(banned));
         assert!(found.is_none(), "setup-root would be built with {found:?}");
     }

@@ -40,6 +40,7 @@ pub mod images;
 pub mod machine;
 pub mod process;
 mod registry;
+pub mod scene;
 mod serial;
 mod ssh;
 mod workplace;
@@ -47,6 +48,7 @@ mod workplace;
 pub use machine::{Machine, Options};
 pub use process::Output;
 pub use registry::Registry;
+pub use scene::Scene;
 pub use ssh::Key;
 pub use workplace::{Workplace, repository};
 

@@ -1,0 +1,416 @@
+//! Upgrade and switch: from a reference to a staged deployment.
+
+use std::collections::BTreeMap;
+
+use hull_boot::kargs;
+use hull_boot::record::{DeploymentName, FILE_NAME, Operation, Record};
+use hull_oci::{Image, LoadError, Progress, PullError, PullOptions, Reference};
+use hull_store::{Session, StoreError};
+use hull_sys::durable;
+
+use crate::cleanup::{self, CleanupError};
+use crate::etc_preview::{self, EtcPreviewError};
+use crate::image_files::{ImageFileError, ImageFiles};
+use crate::machine::{Machine, MachineError, doing};
+use crate::retention::Retention;
+use crate::seal::{self, SealError, Sealed};
+use crate::stage::{self, StageError, StagePlan, StageRequest};
+use crate::state::{Deployment, Downloaded, HostState};
+
+/// What the machine should run next.
+#[derive(Debug, Clone)]
+pub enum Goal {
+    /// The newest image of the reference that it follows.
+    Upgrade,
+    /// This image from now on.
+    Switch(Reference),
+}
+
+/// How to get there.
+#[derive(Debug, Clone)]
+pub struct UpdateRequest {
+    /// Where to.
+    pub goal: Goal,
+    /// How to pull.
+    pub pull: PullOptions,
+    /// Only bring the image into the store.
+    pub download_only: bool,
+    /// Take the image that an earlier download brought; ask no registry.
+    pub from_downloaded: bool,
+    /// hull's setup-root, for an image that has none.
+    pub setup_root: Option<Vec<u8>>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// The machine runs, or starts next, what the reference leads to.
+    UpToDate {
+        /// The deployment that has it.
+        deployment: DeploymentName,
+        /// Its manifest's digest.
+        manifest_digest: String,
+    },
+    /// A new manifest of the very same system: only the record was changed.
+    Relabelled {
+        /// The deployment that has it.
+        deployment: DeploymentName,
+        /// The new manifest's digest.
+        manifest_digest: String,
+    },
+    /// The image failed to come up before; it is not tried again by itself.
+    KnownBad {
+        /// The deployment that the loader gave up.
+        deployment: DeploymentName,
+        /// Its manifest's digest.
+        manifest_digest: String,
+    },
+    /// The image is in the store.
+    Downloaded(Downloaded),
+    /// The next boot starts it.
+    Staged(Box<Staged>),
+}
+
+/// A deployment that was staged.
+#[derive(Debug, Clone)]
+pub struct Staged {
+    /// Its name, record and entry.
+    pub plan: StagePlan,
+    /// Where the merge of /etc will keep the machine's version over the image's.
+    pub conflicts: Vec<String>,
+    /// What the operator should know about the image.
+    pub notes: Vec<String>,
+    /// What went.
+    pub removed: Retention,
+    /// Bytes that were downloaded.
+    pub downloaded_bytes: u64,
+}
+
+/// An update that failed. The next boot is what it was.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError {
+    /// Nothing was deployed here by hull.
+    #[error("this machine has no deployment to upgrade: `hull switch IMAGE` names an image")]
+    NothingToFollow,
+    /// `--from-downloaded` without a download.
+    #[error("no image was downloaded: `hull upgrade --download-only` does that")]
+    NothingDownloaded,
+    /// The reference in the record cannot be read.
+    #[error("the deployment follows {text:?}, which is no image reference: {source}")]
+    BadReference {
+        /// The text of the record.
+        text: String,
+        /// What is wrong with it.
+        #[source]
+        source: hull_oci::ReferenceError,
+    },
+    /// Pulling.
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    /// Reading what was downloaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Sealing.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// Staging.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// The machine's disks.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An image's files.
+    #[error(transparent)]
+    ImageFile(#[from] ImageFileError),
+    /// Kernel arguments of the running image.
+    #[error(transparent)]
+    Kargs(#[from] kargs::KargsError),
+    /// The merge of /etc would fail.
+    #[error(transparent)]
+    Etc(#[from] EtcPreviewError),
+    /// The image of the running system.
+    #[error(transparent)]
+    Image(#[from] etc_preview::ReadImageError),
+    /// Making room, or removing what is old.
+    #[error(transparent)]
+    Cleanup(#[from] CleanupError),
+}
+
+/// What is new, as far as can be told without downloading layers.
+#[derive(Debug, Clone)]
+pub struct Available {
+    /// What is followed.
+    pub reference: Reference,
+    /// What it leads to, and how much of it is not here.
+    pub image: hull_oci::Available,
+    /// The deployment that already has it, if one does.
+    pub deployment: Option<DeploymentName>,
+    /// Whether the loader has given that deployment up.
+    pub known_bad: bool,
+}
+
+/// The deployment that an update starts from: what is staged, else what runs,
+/// else (on a machine that is not running) the newest.
+fn current(state: &HostState) -> Option<&Deployment> {
+    let roles = state.roles();
+    let name = roles.staged.or(roles.booted).or_else(|| state.next())?;
+    state.deployment(&name)
+}
+
+fn followed(state: &HostState) -> Result<Reference, UpdateError> {
+    let record = &current(state).ok_or(UpdateError::NothingToFollow)?.record;
+    let text = &record.image.reference;
+    Reference::parse(text).map_err(|source| UpdateError::BadReference {
+        text: text.clone(),
+        source,
+    })
+}
+
+fn goal_reference(state: &HostState, goal: &Goal) -> Result<Reference, UpdateError> {
+    match goal {
+        Goal::Upgrade => followed(state),
+        Goal::Switch(reference) => Ok(reference.clone()),
+    }
+}
+
+/// Asks what the goal leads to. Nothing is written.
+pub fn check(
+    machine: &Machine,
+    goal: &Goal,
+    options: &PullOptions,
+) -> Result<Available, UpdateError> {
+    let state = machine.observe()?;
+    let reference = goal_reference(&state, goal)?;
+    let image = hull_oci::look(&machine.store, &reference, options)?;
+    let digest = image.manifest_digest.to_string();
+    let deployment = having(&state, &reference, &digest);
+    Ok(Available {
+        known_bad: deployment.is_some_and(|name| state.is_bad(&name)),
+        reference,
+        image,
+        deployment,
+    })
+}
+
+/// The deployment with that manifest that makes an update unnecessary: it is
+/// what runs or what is next; or it was tried, and given up.
+fn having(state: &HostState, reference: &Reference, digest: &str) -> Option<DeploymentName> {
+    let follows = |found: &&Deployment| {
+        found.record.image.manifest_digest == digest
+            && found.record.image.reference == reference.to_string()
+    };
+    let current = current(state).filter(follows).map(|found| found.name);
+    current.or_else(|| {
+        let mut bad = state
+            .deployments
+            .iter()
+            .filter(follows)
+            .map(|found| found.name);
+        bad.find(|name| state.is_bad(name))
+    })
+}
+
+/// Brings the machine to the goal at its next boot.
+pub fn update(
+    machine: &Machine,
+    request: &UpdateRequest,
+    progress: &dyn Progress,
+) -> Result<Outcome, UpdateError> {
+    let _lock = machine.lock()?;
+    let state = machine.observe()?;
+    let reference = goal_reference(&state, &request.goal)?;
+    let session = machine.store.session()?;
+    let (image, downloaded_bytes) = obtain(&session, &state, &reference, request, progress)?;
+    let digest = image.manifest_digest.to_string();
+    if let Some(outcome) = settled(&state, &reference, &digest, &request.goal) {
+        return Ok(outcome);
+    }
+    if request.download_only {
+        return keep_download(machine, &reference, digest);
+    }
+    let sealed = seal::seal(&session, &image)?;
+    let kernel_arguments = kernel_arguments(machine, &state, &sealed)?;
+    if let Some(found) = same_system(&state, &sealed, &kernel_arguments) {
+        return relabel(machine, &session, found, &image, &reference);
+    }
+    let stage_request = StageRequest {
+        reference: reference.to_string(),
+        operation: match request.goal {
+            Goal::Upgrade => Operation::Upgrade,
+            Goal::Switch(_) => Operation::Switch,
+        },
+        kernel_arguments,
+        previous: machine.booted,
+        setup_root: request.setup_root.clone(),
+        etc_additions: BTreeMap::new(),
+    };
+    let plan = stage::plan(machine, &state, &sealed, &image, stage_request)?;
+    let conflicts = etc_preview::conflicts(machine, &sealed)?;
+    let files = &plan.record.boot_files;
+    cleanup::make_room_on_esp(machine, &files.directory, &files.files)?;
+    stage::execute(machine, &session, &plan, &image.stream())?;
+    let removed = finish(machine, session)?;
+    Ok(Outcome::Staged(Box::new(Staged {
+        notes: notes(&sealed),
+        plan,
+        conflicts,
+        removed,
+        downloaded_bytes,
+    })))
+}
+
+fn obtain(
+    session: &Session,
+    state: &HostState,
+    reference: &Reference,
+    request: &UpdateRequest,
+    progress: &dyn Progress,
+) -> Result<(Image, u64), UpdateError> {
+    if !request.from_downloaded {
+        let options = keeping(&request.pull);
+        let pulled = hull_oci::pull_in(session, reference, &options, progress)?;
+        return Ok((pulled.image, pulled.downloaded_bytes));
+    }
+    let downloaded = state
+        .downloaded
+        .as_ref()
+        .filter(|image| image.reference == reference.to_string())
+        .ok_or(UpdateError::NothingDownloaded)?;
+    let digest = downloaded.manifest_digest.parse();
+    let digest = digest.map_err(|_| UpdateError::NothingDownloaded)?;
+    Ok((Image::load(session.store(), &digest)?, 0))
+}
+
+/// What was pulled last is kept until it is staged, or another takes its place.
+pub(crate) fn keeping(options: &PullOptions) -> PullOptions {
+    PullOptions {
+        ref_name: Some(cleanup::DOWNLOAD_REFERENCE.to_owned()),
+        ..options.clone()
+    }
+}
+
+fn settled(state: &HostState, reference: &Reference, digest: &str, goal: &Goal) -> Option<Outcome> {
+    let deployment = having(state, reference, digest)?;
+    let manifest_digest = digest.to_owned();
+    if !state.is_bad(&deployment) {
+        return Some(Outcome::UpToDate {
+            deployment,
+            manifest_digest,
+        });
+    }
+    // Who names the image again wants it tried again.
+    matches!(goal, Goal::Upgrade).then_some(Outcome::KnownBad {
+        deployment,
+        manifest_digest,
+    })
+}
+
+fn keep_download(
+    machine: &Machine,
+    reference: &Reference,
+    manifest_digest: String,
+) -> Result<Outcome, UpdateError> {
+    let downloaded = Downloaded {
+        reference: reference.to_string(),
+        manifest_digest,
+    };
+    machine.set_downloaded(Some(&downloaded))?;
+    Ok(Outcome::Downloaded(downloaded))
+}
+
+/// The running system's arguments, with the changes between its image and the
+/// new one.
+fn kernel_arguments(
+    machine: &Machine,
+    state: &HostState,
+    sealed: &Sealed,
+) -> Result<Vec<String>, UpdateError> {
+    let Some(current) = current(state) else {
+        return Ok(sealed.facts.kernel_arguments.clone());
+    };
+    let old_tree = etc_preview::read_image(machine, &current.record.composefs.digest)?;
+    let files = ImageFiles {
+        store: &machine.store,
+        tree: &old_tree,
+    };
+    let old = kargs::from_files(
+        &files.toml_files("usr/lib/bootc/kargs.d")?,
+        std::env::consts::ARCH,
+    )?;
+    Ok(kargs::carry_over(
+        &current.record.kernel_arguments,
+        &old,
+        &sealed.facts.kernel_arguments,
+    ))
+}
+
+/// The deployment that runs or is next, if the sealed image would be the same.
+fn same_system<'a>(
+    state: &'a HostState,
+    sealed: &Sealed,
+    kernel_arguments: &[String],
+) -> Option<&'a Deployment> {
+    current(state).filter(|found| {
+        found.record.composefs.digest == sealed.digest
+            && found.record.kernel_arguments == kernel_arguments
+            && !state.is_bad(&found.name)
+    })
+}
+
+/// A rebuild that changes labels alone, or another name for the same image.
+fn relabel(
+    machine: &Machine,
+    session: &Session,
+    found: &Deployment,
+    image: &Image,
+    reference: &Reference,
+) -> Result<Outcome, UpdateError> {
+    let stream = image.stream();
+    stage::set_references(session, &found.name, &stream)?;
+    let record = Record {
+        image: stage::image_record(image, reference.to_string()),
+        ..found.record.clone()
+    };
+    let directory = machine.deployment_dir(&found.name)?;
+    durable::replace(&directory, FILE_NAME, 0o644, &record.to_json())
+        .map_err(doing(format!("the record of {}", found.name)))?;
+    Ok(Outcome::Relabelled {
+        deployment: found.name,
+        manifest_digest: record.image.manifest_digest,
+    })
+}
+
+/// After the commit point: what was superseded goes.
+fn finish(machine: &Machine, session: Session) -> Result<Retention, UpdateError> {
+    cleanup::drop_download(&session)?;
+    drop(session);
+    machine.set_downloaded(None)?;
+    let removed = cleanup::prune(machine)?;
+    if !removed.is_empty() {
+        cleanup::collect_store(machine)?;
+    }
+    Ok(removed)
+}
+
+fn notes(sealed: &Sealed) -> Vec<String> {
+    let facts = &sealed.facts;
+    let mut notes = Vec::new();
+    if !facts.has_label {
+        notes.push(
+            "the image has no label containers.bootc=1: is it meant to be booted?".to_owned(),
+        );
+    }
+    if !facts.has_setup_root {
+        notes.push(
+            "the image's initrd cannot mount a composefs root, so hull adds a second initrd"
+                .to_owned(),
+        );
+    }
+    if !facts.has_hull {
+        notes.push("the image has no hull: once it runs, the machine cannot upgrade or roll back by itself (choose the older entry in the boot menu), and a failed boot is not counted".to_owned());
+    }
+    notes
+}
