@@ -16,6 +16,7 @@ use hull_erofs::image;
 use hull_erofs::tree::{Content, Directory, INLINE_MAX, Leaf, Metadata, Node, Tree};
 use hull_sys::mount::{self, Mount};
 use hull_sys::namespace;
+use hull_sys::run::Program;
 use rustix::fs::CWD;
 
 /// A physical root with a store, and where setup-root finds it.
@@ -548,4 +549,96 @@ fn a_physical_root_that_is_read_only_is_made_writable_for_etc() {
         write(&machine.root("etc/file"), b"y");
         write(&machine.root("var/file"), b"y");
     });
+}
+
+#[test]
+fn a_boot_that_is_cut_at_any_step_leaves_no_half_etc_and_the_next_one_succeeds() {
+    on_machine(On::Disk, |machine| {
+        let image = machine.put_image(&[("etc/a", b"1"), ("etc/conf.d/b", LONG)]);
+        let run = machine.path.join("run");
+        let mut steps = 0;
+        loop {
+            let name = machine.deploy(image, steps + 1, None);
+            let sysroot = machine.path.join("sysroot");
+            let cmdline = format!(
+                "{} {}",
+                composefs_argument(&image, false),
+                deployment_argument(&name)
+            );
+            let ended = Program::new(env!("CARGO_BIN_EXE_setup-root"))
+                .arg("--sysroot")
+                .arg(&sysroot)
+                .arg("--run")
+                .arg(&run)
+                .args(["--cmdline", &cmdline])
+                .args(["--stop-after", &steps.to_string()])
+                .output();
+            if ended.is_ok() {
+                break;
+            }
+            let etc = machine.physical(&format!("state/deploy/{name}/etc"));
+            assert!(
+                !etc.exists() || etc.join("conf.d/b").exists(),
+                "step {steps}"
+            );
+            // A reboot takes what is in memory along.
+            mount::unmount_tree(&run).unwrap();
+            let memory = mount::tmpfs("run", 0o755).unwrap();
+            memory.attach(CWD, &run).unwrap();
+            machine.boot(name);
+            assert_eq!(fs::read(machine.root("etc/conf.d/b")).unwrap(), LONG);
+            machine.reboot();
+            steps += 1;
+        }
+        assert!(steps > 5, "only {steps} steps were cut");
+    });
+}
+
+#[test]
+fn the_program_says_what_it_did_in_one_line_or_what_to_do_and_fails() {
+    on_machine(On::Disk, |machine| {
+        let image = machine.put_image(&[("etc/a", b"1")]);
+        machine.deploy(image, 1, None);
+        let program = |cmdline: &str| {
+            Program::new(env!("CARGO_BIN_EXE_setup-root"))
+                .arg("--sysroot")
+                .arg(machine.path.join("sysroot"))
+                .arg("--run")
+                .arg(machine.path.join("run"))
+                .args(["--cmdline", cmdline])
+                .output()
+        };
+        assert_eq!(program("quiet").unwrap(), b"");
+        let missing = ObjectId::from_bytes([7; 64]);
+        let error = program(&composefs_argument(&missing, false)).unwrap_err();
+        assert!(error.to_string().contains("boot another entry"), "{error}");
+        let line = program(&composefs_argument(&image, false)).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        assert!(line.starts_with("hull: root ready in "), "{line}");
+        assert!(line.contains(" merged"), "{line}");
+        assert_eq!(line.lines().count(), 1);
+    });
+}
+
+#[test]
+fn systemd_accepts_the_unit() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/usr/lib/systemd/system");
+    let temp = tempfile::tempdir().unwrap();
+    // The programs and units that it names are those of an image.
+    let unit = read(units.join("hull-setup-root.service"))
+        .replace("/usr/lib/hull/setup-root", "/bin/true")
+        .replace("man:hull(8)", "man:systemd(1)");
+    let path = temp.path().join("hull-setup-root.service");
+    write(&path, unit.as_bytes());
+    write(
+        &temp.path().join("sysroot.mount"),
+        b"[Mount]\nWhat=/dev/null\nWhere=/sysroot\n",
+    );
+    Program::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(&path)
+        .package("systemd")
+        .env("SYSTEMD_UNIT_PATH", format!("{}:", temp.path().display()))
+        .run()
+        .unwrap();
 }

@@ -15,8 +15,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use hull_boot::setup_root::{self, Options};
+use hull_sys::durable;
 
-const USAGE: &str = "usage: setup-root [--sysroot DIR] [--run DIR] [--cmdline TEXT]
+const USAGE: &str =
+    "usage: setup-root [--sysroot DIR] [--run DIR] [--cmdline TEXT] [--stop-after N]
 
 Mounts the image that the kernel command line names with composefs.digest=, with the
 /etc and /var of the deployment that it names with hull.deployment=, in place of the
@@ -25,6 +27,7 @@ physical root. Does nothing if no image is named.
   --sysroot DIR   where the physical root is mounted, default /sysroot
   --run DIR       directory for run-time files, default /run
   --cmdline TEXT  use this instead of /proc/cmdline
+  --stop-after N  for tests: die in place of the durable step after the N-th
 ";
 
 fn main() -> ExitCode {
@@ -57,6 +60,11 @@ fn parse(arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Options,
         match option.to_str() {
             Some("--sysroot") => sysroot = value.into(),
             Some("--run") => run = value.into(),
+            Some("--stop-after") => durable::stop_after(
+                (value.to_str())
+                    .and_then(|value| value.parse().ok())
+                    .ok_or("--stop-after needs a number")?,
+            ),
             Some("--cmdline") => cmdline = Some(value.to_string_lossy().into_owned()),
             _ => return Err(format!("{} is no option", option.display())),
         }

@@ -14,6 +14,8 @@
 mod execute;
 mod plan;
 mod scan;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use execute::{ExecuteError, execute};
