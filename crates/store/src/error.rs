@@ -50,7 +50,7 @@ pub enum StoreError {
     /// fs-verity was required.
     #[error(
         "the file system of the store has no fs-verity, which is required here \
-         (ext4 needs `mkfs.ext4 -O verity`, xfs has none)"
+         (ext4 needs `mkfs.ext4 -O verity -b 4096`, xfs has none)"
     )]
     NoVerity,
     /// The disk or the quota is full.

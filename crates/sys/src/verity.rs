@@ -64,7 +64,9 @@ pub enum State {
 #[derive(Debug, thiserror::Error)]
 pub enum VerityError {
     /// The file system or the kernel has no fs-verity.
-    #[error("the file system has no fs-verity (ext4 needs `mkfs.ext4 -O verity`, xfs has none)")]
+    #[error(
+        "the file system has no fs-verity (ext4 needs `mkfs.ext4 -O verity -b 4096`, xfs has none)"
+    )]
     Unsupported,
     /// A file has fs-verity of another kind than SHA-512.
     #[error("the file has fs-verity with hash algorithm {algorithm}, not SHA-512")]
@@ -102,10 +104,18 @@ pub fn measure(file: impl AsFd) -> Result<State, VerityError> {
         Ok(()) => Err(VerityError::OtherAlgorithm {
             algorithm: digest.algorithm,
         }),
-        Err(Errno::NODATA) => Ok(State::Disabled),
+        Err(Errno::NODATA) if has_large_blocks(file.as_fd())? => Ok(State::Disabled),
+        Err(Errno::NODATA) => Ok(State::Unsupported),
         Err(Errno::NOTTY | Errno::OPNOTSUPP) => Ok(State::Unsupported),
         Err(error) => Err(VerityError::Io(error.into())),
     }
+}
+
+/// Whether the blocks of the file system are as large as those of the hash tree,
+/// as the kernel wants it. Those of a small ext4 are not.
+fn has_large_blocks(file: BorrowedFd<'_>) -> io::Result<bool> {
+    let size = rustix::fs::fstatvfs(file)?.f_bsize;
+    Ok(size >= u64::from(BLOCK_SIZE))
 }
 
 /// Enables fs-verity on a file that is open for reading; that it is enabled
@@ -124,8 +134,9 @@ pub fn enable(file: impl AsFd) -> Result<(), VerityError> {
                 std::thread::sleep(Duration::from_millis(10));
             }
             Ok(()) | Err(Errno::EXIST) => return Ok(()),
-            // ENOPKG: the kernel was built without SHA-512.
-            Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::NOPKG) => {
+            // ENOPKG: the kernel was built without SHA-512. EINVAL: the blocks of
+            // the file system are too small; the arguments are always valid.
+            Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::NOPKG | Errno::INVAL) => {
                 return Err(VerityError::Unsupported);
             }
             Err(error) => return Err(VerityError::Io(error.into())),
