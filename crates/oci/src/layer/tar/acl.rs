@@ -19,7 +19,7 @@ pub enum AclProblem {
     #[error("has an entry that cannot be read: {0:?}")]
     Entry(String),
     /// A user or group by name: the archive does not say which number that is.
-    #[error("names {0:?} without a number; make the archive with numeric owners")]
+    #[error("names {0:?} without a number, which only the machine knows that packed the layer")]
     Name(String),
     /// Not exactly one entry for owner, group, others, or no mask beside named ones, or a name twice.
     #[error("lacks an entry or has one twice")]

@@ -220,7 +220,7 @@ fn sparse_content() -> Vec<u8> {
     content
 }
 
-fn sparse_forms() -> Vec<(&'static str, Made)> {
+pub(super) fn sparse_forms() -> Vec<(&'static str, Made)> {
     let given = file("GNUSparseFile.0/f", "12345678")
         .pax("GNU.sparse.size", "6000")
         .pax("GNU.sparse.numblocks", "2");
