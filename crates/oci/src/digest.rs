@@ -191,7 +191,7 @@ pub enum BlobError {
         /// What was read.
         digest: Digest,
         /// What the content's digest is.
-        actual: Digest,
+        actual: Box<Digest>,
     },
 }
 
@@ -251,7 +251,7 @@ impl<R: Read> VerifyingReader<R> {
             if actual != self.digest {
                 return self.fail(BlobError::WrongDigest {
                     digest: self.digest,
-                    actual,
+                    actual: Box::new(actual),
                 });
             }
         }

@@ -47,7 +47,7 @@ pub enum LoadError {
         /// The image's manifest.
         image: Digest,
         /// The layer's blob.
-        layer: Digest,
+        layer: Box<Digest>,
     },
     /// What is stored is something else.
     #[error("what the store holds of the image {image} is damaged; pull it again")]
@@ -55,7 +55,7 @@ pub enum LoadError {
         /// The image's manifest.
         image: Digest,
         /// What is wrong.
-        source: BlobError,
+        source: Box<BlobError>,
     },
     /// A document is malformed.
     #[error("what the store holds of the image {image} cannot be read")]
@@ -63,7 +63,7 @@ pub enum LoadError {
         /// The image's manifest.
         image: Digest,
         /// What is wrong.
-        source: ManifestError,
+        source: Box<ManifestError>,
     },
     /// The store cannot be read.
     #[error("cannot read the image {image} from the store")]
@@ -71,7 +71,7 @@ pub enum LoadError {
         /// The image's manifest.
         image: Digest,
         /// Why.
-        source: StoreError,
+        source: Box<StoreError>,
     },
 }
 
@@ -99,9 +99,18 @@ impl Image {
     /// found by their blobs' digests, and not looked into.
     pub fn load(store: &Store, manifest_digest: &Digest) -> Result<Self, LoadError> {
         let image = *manifest_digest;
-        let in_store = |source| LoadError::Store { image, source };
-        let damaged = |source| LoadError::Damaged { image, source };
-        let unreadable = |source| LoadError::Document { image, source };
+        let in_store = |source| LoadError::Store {
+            image,
+            source: Box::new(source),
+        };
+        let damaged = |source| LoadError::Damaged {
+            image,
+            source: Box::new(source),
+        };
+        let unreadable = |source| LoadError::Document {
+            image,
+            source: Box::new(source),
+        };
         let read = |name: &str, content, limit| read_stream(store, name, content, limit);
 
         let bytes = read(&manifest_stream(&image), MANIFEST_CONTENT, MAX_MANIFEST)
@@ -126,7 +135,10 @@ impl Image {
                 let blob = layer.descriptor.digest;
                 layer::find(store, &blob)
                     .map_err(in_store)?
-                    .ok_or(LoadError::NoLayer { image, layer: blob })
+                    .ok_or_else(|| LoadError::NoLayer {
+                        image,
+                        layer: Box::new(blob),
+                    })
             })
             .collect::<Result<_, _>>()?;
         Ok(Self {
@@ -174,7 +186,7 @@ fn check(bytes: &[u8], digest: &Digest) -> Result<(), BlobError> {
     }
     Err(BlobError::WrongDigest {
         digest: *digest,
-        actual,
+        actual: Box::new(actual),
     })
 }
 

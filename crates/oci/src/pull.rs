@@ -375,7 +375,7 @@ impl Pull<'_> {
         match Image::load(self.session.store(), manifest) {
             Ok(image) => Ok(Some(Found::Stored(image))),
             Err(error) if error.is_incomplete() => Ok(None),
-            Err(LoadError::Store { source, .. }) => Err(PullError::Store(source)),
+            Err(LoadError::Store { source, .. }) => Err(PullError::Store(*source)),
             Err(_) => Ok(None),
         }
     }

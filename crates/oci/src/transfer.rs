@@ -78,7 +78,7 @@ impl Transfer<'_> {
         let imported =
             layer::import(self.session, &mut tar).map_err(|source| PullError::Layer {
                 layer: digest,
-                source,
+                source: Box::new(source),
             })?;
         // The verdict on the blob comes with its end.
         io::copy(&mut tar, &mut io::sink()).map_err(unreadable)?;

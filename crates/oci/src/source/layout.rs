@@ -131,7 +131,7 @@ impl<F: Files> Layout<F> {
         if actual != *digest {
             return Err(self.content(BlobError::WrongDigest {
                 digest: *digest,
-                actual,
+                actual: Box::new(actual),
             }));
         }
         Ok(Fetched::new(bytes, Some(*digest), None))

@@ -189,7 +189,7 @@ impl Registry {
             if actual != *digest {
                 let wrong = BlobError::WrongDigest {
                     digest: *digest,
-                    actual,
+                    actual: Box::new(actual),
                 };
                 return Err(self.error(&asked, Fault::Content(wrong)));
             }

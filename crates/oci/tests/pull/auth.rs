@@ -1,0 +1,256 @@
+//! Passwords and tokens.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hull_oci::PullOptions;
+use serde_json::json;
+
+use crate::docker_registry::DockerRegistry;
+use crate::faulty::{Answer, Faulty, Request};
+use crate::image::three_layers;
+use crate::local_store::{LocalStore, options, show};
+
+const PASSWORD: &str = "hush";
+
+fn auth_file(dir: &Path, key: &str) -> PathBuf {
+    let path = dir.join("auth.json");
+    let auth = STANDARD.encode(format!("user:{PASSWORD}"));
+    let value = json!({"auths": {key: {"auth": auth}}});
+    serde_json::to_writer(std::fs::File::create(&path).unwrap(), &value).unwrap();
+    path
+}
+
+fn with_auth_file(path: PathBuf) -> PullOptions {
+    let mut options = options();
+    options.source.auth.explicit = Some(path);
+    options
+}
+
+#[test]
+fn a_password_opens_a_registry_and_its_absence_is_explained() {
+    let image = three_layers("1");
+    let temp = tempfile::tempdir().unwrap();
+    image.write_layout(&temp.path().join("layout"), "test");
+    let registry = DockerRegistry::with_password();
+    let from = format!("oci:{}/layout:test", temp.path().display());
+    registry.push(&from, "debian:stable", &["--dest-creds", "user:hush"]);
+    let name = registry.name("debian:stable");
+    let local = LocalStore::new();
+
+    let error = show(&local.pull(&name).unwrap_err());
+    assert!(error.contains("access denied (401)"), "{error}");
+    assert!(error.contains("without credentials"), "{error}");
+    assert!(error.contains("--authfile"), "{error}");
+
+    let wrong = auth_file(temp.path(), "127.0.0.1:1");
+    let error = show(&local.pull_with(&name, &with_auth_file(wrong)).unwrap_err());
+    assert!(error.contains("without credentials"), "{error}");
+
+    let host = format!("127.0.0.1:{}", registry.port);
+    let path = auth_file(temp.path(), &format!("{host}/debian"));
+    local.pull_with(&name, &with_auth_file(path)).unwrap();
+}
+
+#[test]
+fn a_wrong_password_is_blamed_on_its_file_and_not_shown() {
+    let registry = DockerRegistry::with_password();
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("auth.json");
+    let auth = STANDARD.encode("user:topsecret");
+    let value = json!({"auths": {format!("127.0.0.1:{}", registry.port): {"auth": auth}}});
+    serde_json::to_writer(std::fs::File::create(&path).unwrap(), &value).unwrap();
+    let local = LocalStore::new();
+    let error = local
+        .pull_with(&registry.name("debian"), &with_auth_file(path.clone()))
+        .unwrap_err();
+    let text = format!("{} {error:?}", show(&error));
+    assert!(text.contains(&path.display().to_string()), "{text}");
+    assert!(
+        !text.contains("topsecret") && !text.contains(&auth),
+        "{text}"
+    );
+}
+
+/// A registry whose tokens are good for `uses` requests each.
+fn with_tokens(uses: usize) -> Faulty {
+    let image = three_layers("1");
+    let issued = AtomicUsize::new(0);
+    let used = AtomicUsize::new(0);
+    Faulty::new(image, move |request, server| {
+        if request.path.starts_with("/token?") {
+            let count = issued.fetch_add(1, Ordering::SeqCst) + 1;
+            used.store(0, Ordering::SeqCst);
+            return Some(Answer::ok(
+                "application/json",
+                json!({"token": format!("secret-token-{count}")}).to_string(),
+            ));
+        }
+        let good = format!("Bearer secret-token-{}", issued.load(Ordering::SeqCst));
+        let is_good = request.header("authorization") == Some(&good)
+            && used.fetch_add(1, Ordering::SeqCst) < uses;
+        if is_good {
+            return None;
+        }
+        let challenge = format!(
+            "Bearer realm=\"http://{}/token?x=1\",service=\"test service\",scope=\"repository:debian:pull\"",
+            server.host()
+        );
+        Some(Answer::status(401).header("WWW-Authenticate", challenge))
+    })
+}
+
+fn token_requests(server: &Faulty) -> Vec<Request> {
+    let requests = server.requests();
+    requests
+        .into_iter()
+        .filter(|request| request.path.starts_with("/token"))
+        .collect()
+}
+
+#[test]
+fn a_token_is_fetched_once_with_the_password_and_used_for_all() {
+    let server = with_tokens(usize::MAX);
+    let temp = tempfile::tempdir().unwrap();
+    let path = auth_file(temp.path(), &server.host());
+    let local = LocalStore::new();
+    local
+        .pull_with(&server.image("debian:stable"), &with_auth_file(path))
+        .unwrap();
+    let tokens = token_requests(&server);
+    assert_eq!(tokens.len(), 1);
+    assert_eq!(
+        tokens[0].path,
+        "/token?x=1&scope=repository:debian:pull&service=test%20service&account=user"
+    );
+    let basic = format!("Basic {}", STANDARD.encode(format!("user:{PASSWORD}")));
+    assert_eq!(tokens[0].header("authorization"), Some(&*basic));
+    let others = server.requests();
+    let leaks = others
+        .iter()
+        .filter(|request| !request.path.starts_with("/token"))
+        .filter(|request| request.header("authorization") == Some(&*basic));
+    assert_eq!(
+        leaks.count(),
+        0,
+        "the password is for the token service only"
+    );
+}
+
+#[test]
+fn a_token_that_expires_on_the_way_is_replaced() {
+    let server = with_tokens(2);
+    let local = LocalStore::new();
+    let mut options = options();
+    options.parallel = Some(1.try_into().unwrap());
+    local
+        .pull_with(&server.image("debian:stable"), &options)
+        .unwrap();
+    assert_eq!(
+        token_requests(&server).len(),
+        3,
+        "five requests, two a token"
+    );
+}
+
+#[test]
+fn a_registry_that_never_accepts_its_token_is_asked_twice() {
+    let server = with_tokens(0);
+    let local = LocalStore::new();
+    let error = local.pull(&server.image("debian:stable")).unwrap_err();
+    let text = format!("{} {error:?}", show(&error));
+    assert!(text.contains("access denied (401)"), "{text}");
+    assert!(!text.contains("secret-token"), "{text}");
+    // HTTPS is tried first, which a server of plain HTTP does not log.
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
+fn a_token_service_that_refuses_or_talks_nonsense_is_named() {
+    for (answer, expected) in [
+        (
+            Answer::status(401).body(r#"{"details":"wrong password"}"#),
+            "wrong password",
+        ),
+        (
+            Answer::ok("application/json", "[]"),
+            "the token service http://",
+        ),
+        (
+            Answer::ok("application/json", vec![b' '; 2 << 20]),
+            "longer than",
+        ),
+    ] {
+        let server = Faulty::new(three_layers("1"), move |request, server| {
+            if request.path.starts_with("/token") {
+                return Some(answer.clone());
+            }
+            let challenge = format!("Bearer realm=\"http://{}/token\"", server.host());
+            Some(Answer::status(401).header("WWW-Authenticate", challenge))
+        });
+        let local = LocalStore::new();
+        let error = show(&local.pull(&server.image("debian:stable")).unwrap_err());
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn credentials_do_not_follow_a_redirect_to_another_host() {
+    let image = three_layers("1");
+    let storage = Faulty::new(image.clone(), |_, _| None);
+    let elsewhere = storage.host();
+    let server = Faulty::new(image, move |request, _| {
+        if request.header("authorization").is_none() {
+            return Some(Answer::status(401).header("WWW-Authenticate", "Basic realm=test"));
+        }
+        request.path.contains("/blobs/").then(|| {
+            let location = format!("http://{elsewhere}{}?signature=top", request.path);
+            Answer::status(307).header("Location", location)
+        })
+    });
+    let temp = tempfile::tempdir().unwrap();
+    let path = auth_file(temp.path(), &server.host());
+    let local = LocalStore::new();
+    local
+        .pull_with(&server.image("debian:stable"), &with_auth_file(path))
+        .unwrap();
+    let requests = storage.requests();
+    assert_eq!(requests.len(), 4, "configuration and three layers");
+    for request in requests {
+        assert_eq!(request.header("authorization"), None);
+        assert!(request.path.ends_with("?signature=top"));
+    }
+}
+
+#[test]
+fn a_host_that_we_are_sent_to_gets_no_answer_to_its_challenge() {
+    let image = three_layers("1");
+    let thief = Faulty::new(image.clone(), |_, _| {
+        Some(Answer::status(401).header("WWW-Authenticate", "Basic realm=test"))
+    });
+    let elsewhere = thief.host();
+    let server = Faulty::new(image, move |request, _| {
+        if request.header("authorization").is_none() {
+            return Some(Answer::status(401).header("WWW-Authenticate", "Basic realm=test"));
+        }
+        let location = format!("http://{elsewhere}{}?signature=top", request.path);
+        Some(Answer::status(302).header("Location", location))
+    });
+    let temp = tempfile::tempdir().unwrap();
+    let path = auth_file(temp.path(), &server.host());
+    let local = LocalStore::new();
+    let error = local
+        .pull_with(&server.image("debian:stable"), &with_auth_file(path))
+        .unwrap_err();
+    let text = format!("{} {error:?}", show(&error));
+    assert!(text.contains(&thief.host()), "{text}");
+    assert!(!text.contains("signature=top"), "{text}");
+    assert!(
+        thief
+            .requests()
+            .iter()
+            .all(|request| request.header("authorization").is_none())
+    );
+}

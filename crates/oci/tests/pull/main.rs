@@ -1,0 +1,14 @@
+//! Pulling from real registries and layouts, and from a registry that misbehaves.
+//!
+//! Needs root (for a small file system that fills up), `docker-registry`,
+//! `skopeo` and `openssl`.
+
+mod auth;
+mod docker_registry;
+mod faults;
+mod faulty;
+mod files;
+mod full_disk;
+mod image;
+mod interop;
+mod local_store;
