@@ -71,7 +71,7 @@ pub enum PullError {
         /// Where it came from.
         place: String,
         /// What is wrong.
-        source: ManifestError,
+        source: Box<ManifestError>,
     },
     /// No image for this machine.
     #[error("{place}: there is no image for {wanted}; on offer: {offered}")]
@@ -105,7 +105,7 @@ pub enum PullError {
         /// Where it came from.
         place: String,
         /// What is wrong.
-        source: BlobError,
+        source: Box<BlobError>,
     },
     /// A blob stopped coming.
     #[error("layer {layer}: the download broke off; try again")]
@@ -522,7 +522,7 @@ impl Pull<'_> {
     fn document_error(&self, source: ManifestError) -> PullError {
         PullError::Document {
             place: self.source.place(),
-            source,
+            source: Box::new(source),
         }
     }
 }

@@ -221,7 +221,7 @@ impl Watched<'_> {
             Some(failure) => match BlobError::find(&failure) {
                 Some(content) => PullError::Content {
                     place: source.place(),
-                    source: content.clone(),
+                    source: Box::new(content.clone()),
                 },
                 None => PullError::Transfer {
                     layer: digest,

@@ -72,7 +72,7 @@ pub enum SourceError {
         /// Where it came from.
         place: String,
         /// What is wrong.
-        source: BlobError,
+        source: Box<BlobError>,
     },
     /// A document is too long or malformed.
     #[error("{place}: {source}")]
@@ -80,7 +80,7 @@ pub enum SourceError {
         /// Where it came from.
         place: String,
         /// What is wrong.
-        source: ManifestError,
+        source: Box<ManifestError>,
     },
 }
 

@@ -118,7 +118,7 @@ impl<F: Files> Layout<F> {
     fn document_error(&self, error: ManifestError) -> SourceError {
         SourceError::Document {
             place: self.place(),
-            source: error,
+            source: Box::new(error),
         }
     }
 
@@ -147,7 +147,7 @@ impl<F: Files> Layout<F> {
     fn content(&self, source: BlobError) -> SourceError {
         SourceError::Content {
             place: self.place(),
-            source,
+            source: Box::new(source),
         }
     }
 

@@ -110,7 +110,7 @@ impl Fetched {
         };
         Err(SourceError::Content {
             place: place.to_owned(),
-            source: wrong,
+            source: Box::new(wrong),
         })
     }
 }
@@ -156,7 +156,7 @@ pub(crate) fn small_blob(
 ) -> Result<Vec<u8>, SourceError> {
     let document = |error: ManifestError| SourceError::Document {
         place: source.place(),
-        source: error,
+        source: Box::new(error),
     };
     crate::manifest::check_size(what, descriptor.size, limit).map_err(document)?;
     let mut bytes = Vec::new();
@@ -165,7 +165,7 @@ pub(crate) fn small_blob(
         Err(error) => Err(match BlobError::find(&error) {
             Some(content) => SourceError::Content {
                 place: source.place(),
-                source: content.clone(),
+                source: Box::new(content.clone()),
             },
             None => SourceError::Read {
                 path: source.place().into(),

@@ -75,7 +75,7 @@ pub enum RegistriesError {
         /// The file that says so.
         path: PathBuf,
         /// What is wrong with the name.
-        source: ReferenceError,
+        source: Box<ReferenceError>,
     },
 }
 
@@ -139,7 +139,7 @@ impl RegistriesConf {
                 .map_err(|source| RegistriesError::Location {
                     reference: reference.to_string(),
                     path: registry.file.clone(),
-                    source,
+                    source: Box::new(source),
                 })?,
         };
         Ok(Endpoint {

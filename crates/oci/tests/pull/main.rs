@@ -3,6 +3,8 @@
 //! Needs root (for a small file system that fills up), `docker-registry`,
 //! `skopeo` and `openssl`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod auth;
 mod docker_registry;
 mod faults;
