@@ -27,14 +27,28 @@ impl ObjectId {
 
     /// The 128 lower-case hexadecimal digits.
     pub fn to_hex(&self) -> String {
-        hex::encode(self.0)
+        let mut text = String::with_capacity(2 * Self::LEN);
+        push_hex(&self.0, &mut text);
+        text
     }
 
     /// Where the object lies below `objects/`: two digits, a slash, 126 digits.
     pub fn to_object_path(&self) -> String {
-        let mut path = self.to_hex();
-        path.insert(2, '/');
+        let (directory, name) = self.0.split_at(1);
+        let mut path = String::with_capacity(2 * Self::LEN + 1);
+        push_hex(directory, &mut path);
+        path.push('/');
+        push_hex(name, &mut path);
         path
+    }
+}
+
+/// An image names each object three times, so this is worth being quick.
+fn push_hex(bytes: &[u8], text: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
 }
 

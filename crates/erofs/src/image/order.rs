@@ -1,6 +1,5 @@
 //! The inodes of a tree in the order of the image: breadth first.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use crate::fsverity::ObjectId;
@@ -10,7 +9,7 @@ use super::directory::{Entry, Listing};
 use super::format::{self, FileType, overlay};
 use super::inode::{Body, Inode};
 use super::survey::Survey;
-use super::xattr::InodeXattrs;
+use super::xattr::{InodeXattrs, Value};
 
 /// The place of the root among the inodes.
 const ROOT: usize = 0;
@@ -76,7 +75,9 @@ impl<'a> Order<'a, '_> {
                 entries,
             });
         }
-        self.inodes[ROOT].xattrs.add(overlay::OPAQUE, &b"y"[..]);
+        self.inodes[ROOT]
+            .xattrs
+            .add(overlay::OPAQUE, Value::Bytes(b"y"));
         drafts
     }
 
@@ -168,13 +169,13 @@ impl<'a> Order<'a, '_> {
     /// A whiteout in the tree becomes an empty file that overlayfs shows as one.
     fn mark_whiteout(&mut self, directory: usize, xattrs: &mut InodeXattrs<'a>) {
         for (name, value) in overlay::WHITEOUT_MARKS {
-            xattrs.add(name, value);
+            xattrs.add(name, Value::Bytes(value));
         }
         let directory = &mut self.inodes[directory];
         if !directory.has_whiteouts {
             directory.has_whiteouts = true;
             for (name, value) in overlay::WHITEOUTS_MARKS {
-                directory.xattrs.add(name, value);
+                directory.xattrs.add(name, Value::Bytes(value));
             }
         }
     }
@@ -247,11 +248,9 @@ fn blank<'a>(parent: usize, name: &'a [u8], metadata: &'a Metadata) -> Inode<'a>
 }
 
 /// What overlayfs needs to find the content and to check it.
-fn add_object_xattrs(xattrs: &mut InodeXattrs<'_>, id: &ObjectId) {
-    let metacopy = [&format::METACOPY_HEAD[..], id.as_bytes()].concat();
-    let redirect = format!("/{}", id.to_object_path());
-    xattrs.add(overlay::METACOPY, Cow::Owned(metacopy));
-    xattrs.add(overlay::REDIRECT, Cow::Owned(redirect.into_bytes()));
+fn add_object_xattrs<'a>(xattrs: &mut InodeXattrs<'a>, id: &'a ObjectId) {
+    xattrs.add(overlay::METACOPY, Value::Metacopy(id));
+    xattrs.add(overlay::REDIRECT, Value::Redirect(id));
 }
 
 fn describe(content: &Content) -> (FileType, Body<'_>) {

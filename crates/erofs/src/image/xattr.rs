@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
+use crate::fsverity::ObjectId;
 use crate::tree::Metadata;
 
 use super::format::{self, overlay};
@@ -15,11 +16,51 @@ use super::xxh32::xxh32;
 pub(super) struct Xattr<'a> {
     prefix: u8,
     suffix: Cow<'a, [u8]>,
-    value: Cow<'a, [u8]>,
+    value: Value<'a>,
+}
+
+/// The value of an attribute. Those that name an object are on every other inode,
+/// so they become bytes only when they are written.
+///
+/// Attributes of one name are all of one kind, which makes the derived order that
+/// of the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Value<'a> {
+    /// Any bytes.
+    Bytes(&'a [u8]),
+    /// What overlayfs checks the content of a file with.
+    Metacopy(&'a ObjectId),
+    /// Where overlayfs finds the content of a file.
+    Redirect(&'a ObjectId),
+}
+
+impl Value<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Metacopy(_) => format::METACOPY_HEAD.len() + ObjectId::LEN,
+            // Two digits for each byte, and two slashes.
+            Self::Redirect(_) => 2 * ObjectId::LEN + 2,
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Bytes(bytes) => out.extend_from_slice(bytes),
+            Self::Metacopy(id) => {
+                out.extend_from_slice(&format::METACOPY_HEAD);
+                out.extend_from_slice(id.as_bytes());
+            }
+            Self::Redirect(id) => {
+                out.push(b'/');
+                out.extend_from_slice(id.to_object_path().as_bytes());
+            }
+        }
+    }
 }
 
 impl<'a> Xattr<'a> {
-    fn new(name: Cow<'a, [u8]>, value: Cow<'a, [u8]>) -> Self {
+    fn new(name: Cow<'a, [u8]>, value: Value<'a>) -> Self {
         let (prefix, length) = split_name(&name);
         let suffix = match name {
             Cow::Borrowed(name) => Cow::Borrowed(&name[length..]),
@@ -51,7 +92,7 @@ impl<'a> Xattr<'a> {
         let [low, high, ..] = self.value.len().to_le_bytes();
         out.extend([name_len, self.prefix, low, high]);
         out.extend_from_slice(&self.suffix);
-        out.extend_from_slice(&self.value);
+        self.value.encode(out);
     }
 
     fn filter_bit(&self) -> u32 {
@@ -105,14 +146,14 @@ impl<'a> InodeXattrs<'a> {
                 Some(rest) => Cow::Owned([overlay::ESCAPED_PREFIX, rest].concat()),
                 None => Cow::Borrowed(&name[..]),
             };
-            xattrs.push(Xattr::new(name, Cow::Borrowed(value)));
+            xattrs.push(Xattr::new(name, Value::Bytes(value)));
         }
         xattrs
     }
 
     /// Adds one whose name is already as the image has it.
-    pub(super) fn add(&mut self, name: &'static [u8], value: impl Into<Cow<'a, [u8]>>) {
-        self.push(Xattr::new(Cow::Borrowed(name), value.into()));
+    pub(super) fn add(&mut self, name: &'static [u8], value: Value<'a>) {
+        self.push(Xattr::new(Cow::Borrowed(name), value));
     }
 
     fn push(&mut self, xattr: Xattr<'a>) {

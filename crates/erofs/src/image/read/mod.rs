@@ -168,7 +168,9 @@ impl<'a> Reader<'a, '_> {
     fn open_directory(&mut self, nid: u64, parent: u64, name: &'a [u8]) -> Result<(), Fault> {
         let inode = self.image.inode(nid)?;
         if inode.file_type != FileType::Directory {
-            return Err(Fault::Invalid("the root is no directory"));
+            return Err(Fault::Invalid(
+                "an entry for a directory leads to something else",
+            ));
         }
         if !self.directories.insert(nid) {
             return Err(Fault::Invalid("a directory has two names"));
@@ -370,4 +372,85 @@ fn read_regular(
         ));
     }
     Ok(Content::Inline(image.content(inode)?.concat().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dump;
+
+    const TREE: &[u8] = b"\
+/ 0 40755 3 0 0 0 1.0 - - -
+/x 0 40755 4 0 0 0 1.0 - - -
+/x/aaaa 0 40755 2 0 0 0 1.0 - - -
+/x/bbbb 0 40755 2 0 0 0 1.0 - - -
+/x/cccc 1 100644 2 0 0 0 1.0 - c -
+/x/dddd 0 @120000 - - - - 0.0 /x/cccc - -
+/x/eeee 1 100644 1 0 0 0 1.0 - e -
+";
+
+    /// The image of [`TREE`], and where the entries of `/x` are in it: two for
+    /// itself and the root, then the five names.
+    fn image() -> (Vec<u8>, usize) {
+        let bytes = super::super::write(&dump::parse(TREE).unwrap()).unwrap();
+        let image = Image::open(&bytes).unwrap();
+        let root = image.inode(image.root_nid()).unwrap();
+        let entries = entries::read(&image, &root, root.nid).unwrap();
+        let x = entries.iter().find(|entry| entry.name == b"x").unwrap();
+        let x = image.inode(x.nid).unwrap();
+        let at = usize::try_from(x.xattrs.0 + x.xattrs.1).unwrap();
+        assert_eq!(&bytes[at + 7 * 12..][..11], b"...aaaabbbb");
+        (bytes, at)
+    }
+
+    /// The message for an image in which the entry of one name leads to where that
+    /// of another one does.
+    fn redirected(name: usize, to: usize) -> String {
+        let (mut bytes, at) = image();
+        bytes.copy_within(at + to * 12..at + to * 12 + 8, at + name * 12);
+        read(&bytes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_directory_with_two_names_is_refused() {
+        assert_eq!(redirected(3, 2), "\"/x/bbbb\": a directory has two names");
+    }
+
+    #[test]
+    fn a_directory_that_holds_itself_is_refused() {
+        assert_eq!(redirected(3, 0), "\"/x/bbbb\": a directory has two names");
+        assert_eq!(redirected(3, 1), "\"/x/bbbb\": a directory has two names");
+    }
+
+    #[test]
+    fn more_or_fewer_names_than_links_are_refused() {
+        let more = "\"/x/eeee\": the inode has more names than its link count says";
+        assert_eq!(redirected(6, 4), more);
+        let fewer = "\"/x/cccc\": the inode has fewer names than its link count says";
+        assert_eq!(
+            redirected(5, 6),
+            "\"/x/eeee\": the inode has more names than its link count says"
+        );
+        let (mut bytes, at) = image();
+        let nid = u64::from_le_bytes(bytes[at + 4 * 12..][..8].try_into().unwrap());
+        let links = usize::try_from(nid * format::SLOT).unwrap() + 6;
+        bytes[links] = 3;
+        assert_eq!(read(&bytes).unwrap_err().to_string(), fewer);
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_directory_is_refused() {
+        assert_eq!(
+            redirected(2, 6),
+            "\"/x/aaaa\": an entry for a directory leads to something else"
+        );
+    }
+
+    #[test]
+    fn names_out_of_order_are_refused() {
+        let (mut bytes, at) = image();
+        bytes[at + 7 * 12 + 3] = b'c';
+        let error = read(&bytes).unwrap_err().to_string();
+        assert_eq!(error, "\"/x\": the names in the directory are not in order");
+    }
 }
