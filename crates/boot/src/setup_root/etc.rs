@@ -7,7 +7,7 @@ use hull_sys::dir;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::report::EtcReport;
+use super::report::{EtcReport, Stopwatch};
 use super::store::{BootImage, Store, read_tree};
 use super::{DEPLOYMENTS, SetupError};
 use crate::etc_merge::{self, EtcTree, Policy};
@@ -25,6 +25,7 @@ pub(super) fn ensure(
     physical: BorrowedFd<'_>,
     deployment: BorrowedFd<'_>,
     image: &BootImage,
+    watch: &mut Stopwatch,
 ) -> Result<EtcReport, SetupError> {
     match rustix::fs::statat(deployment, "etc", AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => return Ok(EtcReport::default()),
@@ -44,8 +45,11 @@ pub(super) fn ensure(
         Some(previous) => previous_versions(store, physical, previous)?,
         None => (None, installed(deployment)?),
     };
+    watch.step("versions of etc");
     let plan = etc_merge::plan(base.as_ref(), &mine, &theirs, Policy::default())?;
+    watch.step("merge");
     etc_merge::execute(&plan, &mine, &theirs, deployment)?;
+    watch.step("write etc");
     Ok(EtcReport {
         merged: true,
         from: record.previous,

@@ -72,9 +72,7 @@ pub fn run(options: &Options) -> Result<Option<BootReport>, SetupError> {
     let etc_directory = deployment.directory.as_fd();
     let etc = match root.modes.etc {
         Mode::Persistent | Mode::Overlay => {
-            let etc = etc::ensure(&store, physical.as_fd(), etc_directory, &image)?;
-            watch.step("etc");
-            etc
+            etc::ensure(&store, physical.as_fd(), etc_directory, &image, &mut watch)?
         }
         Mode::Image | Mode::Transient => EtcReport::default(),
     };

@@ -99,15 +99,15 @@ impl fmt::Display for BootReport {
         for (i, step) in self.steps.iter().enumerate() {
             let separator = if i == 0 { "" } else { ", " };
             write!(f, "{separator}{} {}", step.name, step.milliseconds)?;
-            if step.name == "etc" && self.etc.merged {
-                f.write_str(" merged")?;
-            }
         }
         f.write_str(")")?;
+        if self.etc.merged {
+            f.write_str(", /etc merged")?;
+        }
         match self.etc.conflicts.len() + self.etc.clashes.len() {
             0 => Ok(()),
-            1 => f.write_str(", 1 conflict in /etc"),
-            n => write!(f, ", {n} conflicts in /etc"),
+            1 => f.write_str(" with 1 conflict"),
+            n => write!(f, " with {n} conflicts"),
         }
     }
 }
