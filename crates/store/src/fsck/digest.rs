@@ -14,7 +14,7 @@ use crate::names;
 use crate::store::{Store, verity_error};
 
 /// Opens an object without comparing anything.
-pub(super) fn open(store: &Store, id: &ObjectId) -> Result<File, StoreError> {
+pub(crate) fn open_unchecked(store: &Store, id: &ObjectId) -> Result<File, StoreError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     match rustix::fs::openat(store.root(), names::object_path(id), flags, Mode::empty()) {
         Ok(fd) => Ok(File::from(fd)),
@@ -25,7 +25,7 @@ pub(super) fn open(store: &Store, id: &ObjectId) -> Result<File, StoreError> {
 
 /// Reads an object and hashes it.
 pub(crate) fn content_digest(store: &Store, id: &ObjectId) -> Result<ObjectId, StoreError> {
-    hash(open(store, id)?, id)
+    hash(open_unchecked(store, id)?, id)
 }
 
 fn hash(mut file: File, id: &ObjectId) -> Result<ObjectId, StoreError> {
@@ -45,7 +45,7 @@ fn hash(mut file: File, id: &ObjectId) -> Result<ObjectId, StoreError> {
 
 /// Asks the kernel, or where the object has no fs-verity reads and hashes it.
 pub(crate) fn quick_digest(store: &Store, id: &ObjectId) -> Result<ObjectId, StoreError> {
-    let file = open(store, id)?;
+    let file = open_unchecked(store, id)?;
     match measured(store, &file, id)? {
         Some(digest) => Ok(digest),
         None => hash(file, id),

@@ -20,7 +20,7 @@ use crate::error::StoreError;
 use crate::store::Store;
 
 pub use check::check;
-pub(crate) use digest::{content_digest, quick_digest};
+pub(crate) use digest::{content_digest, open_unchecked, quick_digest};
 pub use repair::{RepairPlan, quarantine, repair_plan, restore_meta};
 
 /// How closely objects are looked at.
