@@ -8,8 +8,15 @@ use hull_deploy::enable_verity::EnableVerityError;
 use hull_deploy::machine::MachineError;
 use hull_deploy::rollback::RollbackError;
 use hull_deploy::running::RunningError;
+use hull_deploy::seal::SealError;
 use hull_deploy::update::UpdateError;
+use hull_disk::install::InstallError;
+use hull_disk::install_config::InstallConfigError;
+use hull_erofs::transform::TransformError;
+use hull_oci::PullError;
+use hull_oci::layer::MergeError;
 use hull_oci::reference::ReferenceError;
+use hull_store::StoreError;
 use hull_store::fsck::FsckError;
 use hull_sys::run::RunError;
 
@@ -43,6 +50,30 @@ pub(crate) enum Failure {
     /// `internals enable-verity`.
     #[error(transparent)]
     EnableVerity(#[from] EnableVerityError),
+    /// `install to-disk`.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    /// What an image says about its installation.
+    #[error(transparent)]
+    InstallConfig(#[from] InstallConfigError),
+    /// An image that is looked at can't be pulled.
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    /// An image that is looked at can't be understood.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The layers of an image that is looked at don't fit together.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+    /// An image that is looked at is no root file system.
+    #[error("the image cannot be a root file system")]
+    Transform(#[from] TransformError),
+    /// A store for an image that is looked at.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// hull makes no disks for this machine.
+    #[error("hull cannot make disks for {0} yet")]
+    Architecture(String),
     /// What was named is no image.
     #[error(transparent)]
     Reference(#[from] ReferenceError),

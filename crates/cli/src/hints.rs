@@ -16,6 +16,7 @@ use hull_deploy::running::RunningError;
 use hull_deploy::seal::SealError;
 use hull_deploy::stage::StageError;
 use hull_deploy::update::UpdateError;
+use hull_disk::install::InstallError;
 use hull_store::StoreError;
 
 use crate::environment::Environment;
@@ -52,6 +53,13 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
             FAILED,
         ),
         Failure::Fsck(_) => (None, FAILED),
+        Failure::Install(error) => (install(error), FAILED),
+        Failure::InstallConfig(_) | Failure::Seal(_) | Failure::Transform(_) => (
+            Some("the image has to be made anew with that corrected"),
+            FAILED,
+        ),
+        Failure::Pull(_) | Failure::Merge(_) | Failure::Architecture(_) => (None, FAILED),
+        Failure::Store(error) => (store(error), FAILED),
         Failure::Reference(_) => (
             Some("an image is named as registry.example/os/debian:stable"),
             USAGE,
@@ -118,6 +126,31 @@ fn update(error: &UpdateError) -> Option<&'static str> {
         UpdateError::Stage(StageError::Store(error)) => store(error),
         UpdateError::Cleanup(error) => cleanup(error),
         UpdateError::BadReference { .. } => Some("`hull switch IMAGE` names another image"),
+        _ => None,
+    }
+}
+
+fn install(error: &InstallError) -> Option<&'static str> {
+    match error {
+        InstallError::NoSpace { .. } => Some("--workdir names another directory to work in"),
+        InstallError::Stage(error) => error
+            .downcast_ref::<hull_deploy::install::InstallError>()
+            .and_then(system),
+        _ => None,
+    }
+}
+
+/// Putting together the system that is to be installed.
+fn system(error: &hull_deploy::install::InstallError) -> Option<&'static str> {
+    use hull_deploy::install::InstallError;
+    match error {
+        InstallError::Pull(error) if error.is_no_space() => {
+            Some("--workdir names another directory to work in")
+        }
+        InstallError::Seal(_) | InstallError::BootLoader(_) => Some(
+            "the image has to be made anew with that corrected; nothing was written to the target",
+        ),
+        InstallError::Pull(_) => Some("nothing was written to the target"),
         _ => None,
     }
 }

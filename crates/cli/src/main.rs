@@ -16,6 +16,7 @@ mod output;
 mod progress;
 mod render;
 mod select;
+mod timestamp;
 mod yaml;
 
 use std::process::ExitCode;

@@ -6,20 +6,20 @@ use std::sync::atomic::AtomicBool;
 use hull_deploy::bless;
 use hull_deploy::enable_verity::{self, Enabled};
 
-use super::{Context, completion, man, this_machine};
+use super::{Context, completion, dump, man, this_machine};
 use crate::args::images::Internals;
 use crate::failure::Failure;
 use crate::output;
 use crate::render::text;
 
 /// Does what a unit or a packager asks for.
-pub(crate) fn run(args: &Internals, _context: &Context<'_>) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Internals, context: &Context<'_>) -> Result<ExitCode, Failure> {
     match args {
         Internals::Bless => bless()?,
         Internals::EnableVerity => enable_verity()?,
         Internals::Man { dir } => man::write(dir)?,
         Internals::Completions { dir } => completion::write_all(dir)?,
-        Internals::Dump(_) => {}
+        Internals::Dump(args) => dump::run(args, context)?,
     }
     Ok(ExitCode::SUCCESS)
 }

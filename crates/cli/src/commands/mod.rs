@@ -1,14 +1,18 @@
 //! One file per verb: it calls an operation and writes what came of it.
 
 mod completion;
+mod dump;
+mod etc_report;
 mod fsck;
 mod gc;
 mod help;
 mod history;
 mod image_list;
+mod install;
 mod internals;
 mod man;
 mod pin;
+mod print_configuration;
 mod reboot;
 mod rollback;
 mod setup_root;
@@ -24,6 +28,7 @@ use hull_deploy::machine::Machine;
 use hull_deploy::running;
 
 use crate::args::images::Image;
+use crate::args::install::Install;
 use crate::args::{Cli, Verb};
 use crate::clock;
 use crate::environment::Environment;
@@ -77,9 +82,9 @@ pub(crate) fn run(
         Verb::Completion(args) => completion::run(&args, &context),
         Verb::Help(args) => help::run(&args, &context),
         Verb::Internals(args) => internals::run(&args, &context),
-        _ => Err(Failure::Refused {
-            option: "the command",
-            reason: "x",
-        }),
+        Verb::Install(Install::ToDisk(args)) => install::run(&args, &context),
+        Verb::Install(Install::PrintConfiguration(args)) => {
+            print_configuration::run(&args, &context)
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use hull_deploy::running;
 use rustix::fs::StatVfsMountFlags;
 
-use super::{Context, this_machine};
+use super::{Context, etc_report, this_machine};
 use crate::args::Format;
 use crate::args::host::Status;
 use crate::failure::Failure;
@@ -57,7 +57,7 @@ fn observe() -> Result<Observation, Failure> {
     let root = rustix::fs::fstatvfs(&machine.root);
     Ok(Observation {
         state: machine.observe()?,
-        etc_conflicts: Vec::new(),
+        etc_conflicts: etc_report::conflicts(),
         // hull's own mount is writable if the file system is.
         read_only: root.is_ok_and(|root| root.f_flag.contains(StatVfsMountFlags::RDONLY)),
     })

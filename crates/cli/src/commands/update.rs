@@ -73,24 +73,26 @@ fn is_pending(machine: &Machine) -> Result<bool, Failure> {
 }
 
 fn offer(available: &Available) -> Offer {
-    let resolved = &available.resolved;
-    let layers = |missing_only: bool| {
-        let layers = resolved.layers.iter();
-        layers.filter(|layer| !missing_only || !layer.cached).fold(
-            Layers::default(),
-            |sum, layer| Layers {
-                count: sum.count + 1,
-                bytes: sum.bytes.saturating_add(layer.size),
-            },
-        )
-    };
+    let image = &available.image;
+    let sizes = image
+        .manifest
+        .layers
+        .iter()
+        .map(|layer| layer.descriptor.size);
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     Offer {
         reference: available.reference.to_string(),
-        manifest_digest: resolved.manifest_digest.to_string(),
-        version: resolved.config.version().map(str::to_owned),
-        created: resolved.config.created.clone(),
-        all: layers(false),
-        missing: layers(true),
+        manifest_digest: image.manifest_digest.to_string(),
+        version: image.config.version().map(str::to_owned),
+        created: image.config.created.clone(),
+        all: Layers {
+            count: number(image.manifest.layers.len()),
+            bytes: sizes.fold(0, u64::saturating_add),
+        },
+        missing: Layers {
+            count: number(image.missing_layers),
+            bytes: image.missing_bytes,
+        },
         deployment: available.deployment,
         known_bad: available.known_bad,
     }

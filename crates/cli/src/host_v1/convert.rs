@@ -6,7 +6,8 @@ use hull_boot::record::DeploymentName;
 use hull_deploy::state::{Deployment, Downloaded, HostState};
 use hull_oci::Reference;
 
-use super::timestamp;
+use crate::timestamp;
+
 use super::{
     BootEntry, BootOrder, Composefs, Host, HullEntry, HullStatus, ImageReference, ImageStatus,
     Metadata, Spec, Status,
@@ -17,7 +18,7 @@ use super::{
 pub(crate) struct Observation {
     /// Deployments and boot entries.
     pub(crate) state: HostState,
-    /// Files in /etc that both sides changed, as setup-root found at this boot.
+    /// What the merge of /etc had to decide at this boot: sentences.
     pub(crate) etc_conflicts: Vec<String>,
     /// The physical root can't be written.
     pub(crate) read_only: bool,

@@ -110,7 +110,10 @@ pub(crate) fn all() -> Vec<(&'static str, Observation)> {
     let mut seen = machine(&entries, 3);
     seen.state.deployments[2].pinned = true;
     seen.state.deployments[2].record.image.reference = "oci:/srv/image:golden".into();
-    seen.etc_conflicts = vec!["/etc/ssh/sshd_config".into()];
+    seen.etc_conflicts = vec![
+        "/etc/ssh/sshd_config: changed here and in the new image; this machine's version is used"
+            .into(),
+    ];
     all.push(("pinned", seen));
 
     let mut seen = machine(&[(1, "hull-1.conf")], 1);

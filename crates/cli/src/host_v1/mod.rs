@@ -5,7 +5,6 @@
 //! hull's. What the schema has no place for is under the key `hull`.
 
 mod convert;
-mod timestamp;
 
 pub(crate) use convert::{Observation, host, image_name};
 
@@ -128,7 +127,7 @@ pub(crate) struct HullStatus {
     pub(crate) next_boot: Option<String>,
     /// Sentences for people.
     pub(crate) warnings: Vec<String>,
-    /// Files in /etc that both the machine and the image changed.
+    /// What the merge of /etc had to decide when the running system first booted.
     pub(crate) etc_conflicts: Vec<String>,
 }
 

@@ -172,14 +172,13 @@ fn footer(status: &Status, style: Style) -> String {
     {
         out.push_str("`hull upgrade --from-downloaded` starts the downloaded image instead.\n");
     }
-    let conflicts = status.hull.etc_conflicts.iter();
-    let conflicts = conflicts.map(|path| {
-        format!(
-            "{path} was changed here and in the image: yours is in place, the image's beside it"
-        )
-    });
-    for warning in status.hull.warnings.iter().cloned().chain(conflicts) {
-        let warning = text::line(&text::shorten(&warning));
+    for warning in status
+        .hull
+        .warnings
+        .iter()
+        .chain(&status.hull.etc_conflicts)
+    {
+        let warning = text::line(&text::shorten(warning));
         out.push_str(&format!("{} {warning}\n", style.warning("warning:")));
     }
     if status.read_only {

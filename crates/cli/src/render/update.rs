@@ -157,18 +157,11 @@ fn staged_text(staged: &Staged, style: Style) -> String {
         quantity::bytes(staged.downloaded_bytes)
     ));
     out.push_str(&removed(&staged.removed));
-    for note in &staged.notes {
+    for note in staged.notes.iter().chain(&staged.conflicts) {
         out.push_str(&format!(
             "{} {}\n",
             style.warning("note:"),
             text::line(note)
-        ));
-    }
-    for path in &staged.conflicts {
-        out.push_str(&format!(
-            "{} {} was changed here and in the image: yours will be used, the image's kept beside it\n",
-            style.warning("note:"),
-            text::line(path)
         ));
     }
     out

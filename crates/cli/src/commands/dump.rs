@@ -1,0 +1,55 @@
+//! `internals dump`: the tree of an image as text, for comparing with other
+//! implementations.
+
+use std::path::Path;
+
+use hull_erofs::{dump, transform};
+use hull_oci::progress::Silent;
+use hull_store::{Store, Verity};
+use rustix::fs::{Mode, OFlags};
+
+use super::{Context, sources};
+use crate::args::Transport;
+use crate::args::images::Dump;
+use crate::failure::Failure;
+use crate::output;
+
+/// Prints the tree of an image.
+pub(crate) fn run(args: &Dump, context: &Context<'_>) -> Result<(), Failure> {
+    let reference = sources::reference(&args.image, Transport::Registry)?;
+    let options = sources::pull_options(&args.auth, context);
+    with_store(args.store.as_deref(), |store| {
+        let pulled = hull_oci::pull(store, &reference, &options, &Silent)?;
+        let mut tree = pulled.image.tree(store)?;
+        transform::oci_root(&mut tree)?;
+        if args.boot {
+            transform::prepare_for_boot(&mut tree)?;
+        }
+        output::print_bytes(&dump::write(&tree))
+    })
+}
+
+/// Runs something with a store in a directory, or in a temporary one.
+pub(crate) fn with_store<T>(
+    dir: Option<&Path>,
+    run: impl FnOnce(&Store) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let temporary;
+    let dir = match dir {
+        Some(dir) => dir,
+        None => {
+            // Images are too large for a /tmp in memory.
+            temporary = tempfile::tempdir_in("/var/tmp").map_err(|source| Failure::Write {
+                path: "/var/tmp".to_owned(),
+                source,
+            })?;
+            temporary.path()
+        }
+    };
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(dir, flags, Mode::empty()).map_err(|error| Failure::Read {
+        path: dir.display().to_string(),
+        source: error.into(),
+    })?;
+    run(&Store::create(fd, Verity::WhereSupported)?)
+}
