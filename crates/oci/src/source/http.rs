@@ -297,6 +297,32 @@ fn message_of(body: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    fn sent_to(from: &str, location: Option<&str>) -> Result<Option<Url>, Fault> {
+        let mut headers = HeaderMap::new();
+        if let Some(location) = location {
+            headers.insert(LOCATION, location.parse().unwrap());
+        }
+        redirect(&Response {
+            url: Url::parse(from).unwrap(),
+            status: 307,
+            headers,
+            body: Box::new(io::empty()),
+        })
+    }
+
+    #[test]
+    fn a_redirect_never_leads_from_https_to_http() {
+        let to_http = Some("http://cdn.example/blob?signature=hush");
+        let error = sent_to("https://r.example/v2/", to_http).unwrap_err();
+        assert!(error.to_string().contains("not encrypted"));
+        assert!(!error.to_string().contains("hush"));
+        assert!(sent_to("http://r.example/v2/", to_http).unwrap().is_some());
+        let to_https = Some("https://cdn.example/blob");
+        assert!(sent_to("https://r.example/", to_https).unwrap().is_some());
+        assert!(sent_to("http://r.example/", to_https).unwrap().is_some());
+        assert!(sent_to("https://r.example/v2/", None).is_err());
+    }
+
     #[test]
     fn the_registry_speaks_in_its_own_words() {
         let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest\nunknown","detail":{}}]}"#;

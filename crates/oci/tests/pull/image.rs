@@ -41,7 +41,9 @@ pub(crate) fn three_layers(version: &str) -> TestImage {
         .flat_map(|n| (n.wrapping_mul(2_654_435_761) ^ 0x55).to_le_bytes())
         .collect();
     let text = |name: &str| {
-        format!("{name} of {version}, in more than the 64 bytes that an image holds itself\n")
+        format!(
+            "{name} of {version}, in more than the 64 bytes that an image holds itself: an object of the store\n"
+        )
     };
     make(&Recipe {
         layers: &[

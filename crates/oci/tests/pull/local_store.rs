@@ -14,14 +14,18 @@ use std::time::Duration;
 
 pub(crate) struct LocalStore {
     pub(crate) store: Store,
-    _temp: tempfile::TempDir,
+    temp: tempfile::TempDir,
 }
 
 impl LocalStore {
     pub(crate) fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
         let store = open(temp.path());
-        Self { store, _temp: temp }
+        Self { store, temp }
+    }
+
+    pub(crate) fn path(&self, inner: &str) -> std::path::PathBuf {
+        self.temp.path().join(inner)
     }
 
     /// Pulls with options that suit a test: HTTP allowed, little patience.

@@ -14,3 +14,4 @@ mod full_disk;
 mod image;
 mod interop;
 mod local_store;
+mod repair;
