@@ -7,6 +7,10 @@
 /// The unit that runs setup-root; the same that the dracut module installs.
 const UNIT: &str = include_str!("../../../dist/usr/lib/systemd/system/hull-setup-root.service");
 
+/// What systemd-modules-load.service loads while the root's device is waited for.
+const MODULES: &str =
+    include_str!("../../../dist/usr/lib/dracut/modules.d/51hull/modules-load.conf");
+
 /// Type bits of `st_mode`.
 const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
@@ -25,6 +29,7 @@ pub fn pack(setup_root: &[u8]) -> Vec<u8> {
     let mut archive = Archive::default();
     for path in [
         "etc",
+        "etc/modules-load.d",
         "etc/systemd",
         "etc/systemd/system",
         "usr",
@@ -36,6 +41,11 @@ pub fn pack(setup_root: &[u8]) -> Vec<u8> {
     ] {
         archive.add(path, DIRECTORY | 0o755, b"");
     }
+    archive.add(
+        "etc/modules-load.d/hull.conf",
+        REGULAR | 0o644,
+        MODULES.as_bytes(),
+    );
     archive.add("usr/lib/hull/setup-root", REGULAR | 0o755, setup_root);
     archive.add(
         "usr/lib/systemd/system/hull-setup-root.service",

@@ -1,6 +1,6 @@
 #!/bin/bash
 # setup-root in dracut's initrd: the root is a composefs image.
-# shellcheck disable=SC2154 # dracut sets initdir and systemdsystemunitdir.
+# shellcheck disable=SC2154 # dracut sets initdir, moddir and systemdsystemunitdir.
 
 check() {
     require_binaries /usr/lib/hull/setup-root || return 1
@@ -27,6 +27,8 @@ install() {
     local target=initrd-root-fs.target
 
     inst_binary /usr/lib/hull/setup-root
+    # Loaded early, these unpack while the root's device is waited for.
+    inst_simple "${moddir}/modules-load.conf" /etc/modules-load.d/hull.conf
     inst_simple "${systemdsystemunitdir}/${unit}"
     mkdir -p "${initdir}${systemdsystemunitdir}/${target}.requires"
     ln -sfn "../${unit}" "${initdir}${systemdsystemunitdir}/${target}.requires/${unit}"
