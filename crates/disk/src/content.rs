@@ -52,11 +52,12 @@ pub(crate) struct Entry<'a> {
     pub(crate) parent: &'a OwnedFd,
 }
 
-/// What a walk is told of: a directory comes before its contents, and `Leave` after.
+/// What a walk is told of: a directory is visited before its contents are
+/// read, and left after.
 #[derive(Debug)]
 pub(crate) enum Step<'a> {
     Visit(Entry<'a>),
-    Leave,
+    Leave(Entry<'a>),
 }
 
 impl Content {
@@ -111,7 +112,12 @@ fn walk_directory<E: From<ContentError>>(
         if kind == FileType::Directory {
             let child = open_directory(directory, Path::new(&name), &entry_path)?;
             walk_directory(&child, &entry_path, depth + 1, visit)?;
-            visit(Step::Leave)?;
+            visit(Step::Leave(Entry {
+                path: &entry_path,
+                kind,
+                stat: &stat,
+                parent: directory,
+            }))?;
         }
     }
     Ok(())

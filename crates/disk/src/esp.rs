@@ -1,19 +1,18 @@
 //! The EFI system partition: FAT32, written without the kernel's help.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use fatfs::{Date, DateTime, Dir, FatType, FileSystem, FormatVolumeOptions, FsOptions, Time};
 use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::content::{ContentError, Entry, Step, walk};
-use crate::plan::{DiskPlan, SectorSize};
-use crate::size::MIB;
-use crate::window::Window;
+use crate::fat::{self, FatError, Geometry, Layout, NameError, Node, TABLES, Volume};
+use crate::plan::DiskPlan;
+use crate::sparse;
 
 /// How much of a file is copied or compared at a time, in bytes.
 const CHUNK: usize = 1 << 18;
@@ -36,183 +35,229 @@ pub enum EspError {
         /// The path on the partition.
         path: PathBuf,
         /// What is wrong with the name.
-        reason: &'static str,
+        reason: NameError,
     },
-    /// The file system could not be made.
-    #[error("cannot make the FAT file system of the EFI system partition")]
-    Format(#[source] io::Error),
-    /// The partition has a size at which there is no FAT32.
-    #[error("an EFI system partition of {0} bytes cannot be FAT32")]
-    NotFat32(u64),
-    /// A file or directory could not be written.
-    #[error("cannot write {path} to the EFI system partition")]
-    Write {
+    /// FAT has no files of 4 GiB.
+    #[error("{path} cannot go onto the EFI system partition: it has 4 GiB or more")]
+    FileSize {
         /// The path on the partition.
         path: PathBuf,
-        /// What the kernel or the file system said.
-        source: io::Error,
     },
-    /// A file could not be read back.
-    #[error("cannot read {path} back from the EFI system partition")]
-    ReadBack {
+    /// There is no file system of that size with these files.
+    #[error("the EFI system partition cannot be made: {0}")]
+    Layout(#[from] FatError),
+    /// A staged file changed while it was copied.
+    #[error("{path} of the staged EFI system partition changed meanwhile")]
+    Changed {
         /// The path on the partition.
         path: PathBuf,
-        /// What the kernel or the file system said.
-        source: io::Error,
     },
+    /// It could not be written.
+    #[error("cannot write the EFI system partition")]
+    Write(#[source] io::Error),
+    /// It could not be read back.
+    #[error("cannot read the EFI system partition back")]
+    ReadBack(#[source] io::Error),
     /// A file reads back differently.
     #[error("{path} on the EFI system partition reads back differently: the disk is faulty")]
     Differs {
         /// The path on the partition.
         path: PathBuf,
     },
+    /// Something that is no file reads back differently.
+    #[error(
+        "the file system of the EFI system partition reads back differently: the disk is faulty"
+    )]
+    StructureDiffers,
 }
-
-/// The time of everything on the partition: the first that FAT knows.
-#[derive(Debug)]
-struct Epoch;
-
-static EPOCH: Epoch = Epoch;
-
-impl fatfs::TimeProvider for Epoch {
-    fn get_current_date(&self) -> Date {
-        Date {
-            year: 1980,
-            month: 1,
-            day: 1,
-        }
-    }
-
-    fn get_current_date_time(&self) -> DateTime {
-        let time = Time {
-            hour: 0,
-            min: 0,
-            sec: 0,
-            millis: 0,
-        };
-        DateTime {
-            date: self.get_current_date(),
-            time,
-        }
-    }
-}
-
-/// The file system on its part of a disk.
-type Fat<'a> = FileSystem<Window<'a>>;
 
 /// Makes the EFI system partition of a plan, with the contents of `source`.
 ///
-/// Its place must read as zeros in the first MiB. Not flushed.
+/// What its place held before does not matter. Not flushed.
 pub fn write(plan: &DiskPlan, disk: &File, source: impl AsFd) -> Result<(), EspError> {
-    format(plan, disk)?;
-    let fat = open(plan, disk).map_err(EspError::Format)?;
-    if fat.fat_type() != FatType::Fat32 {
-        return Err(EspError::NotFat32(plan.esp.length));
+    let staged = Staged::read(plan, &source)?;
+    let layout = &staged.layout;
+    let put = |bytes: &[u8], offset: u64| {
+        disk.write_all_at(bytes, plan.esp.offset + offset)
+            .map_err(EspError::Write)
+    };
+    let table = layout.table();
+    let written = u64::try_from(table.len()).unwrap_or(0);
+    for copy in 0..TABLES {
+        let offset = layout.geometry.table_offset(copy);
+        put(&table, offset)?;
+        let rest = layout.geometry.table_length() - written;
+        sparse::zero(disk, plan.esp.offset + offset + written, rest).map_err(EspError::Write)?;
     }
-    let mut seen = HashSet::new();
-    walk(source, &mut |step| match step {
-        Step::Visit(entry) => {
-            if !seen.insert(entry.path.to_string_lossy().to_lowercase()) {
-                let reason = "another name differs from it in case only";
-                return Err(EspError::Name {
-                    path: named(entry.path),
-                    reason,
-                });
-            }
-            add(&fat, &entry)
+    for piece in &layout.pieces {
+        put(&piece.bytes, piece.offset)?;
+    }
+    staged.each_file(&source, |path, file, size, offset| {
+        let copied = copy(file, disk, plan.esp.offset + offset).map_err(EspError::Write)?;
+        let tail = copied.next_multiple_of(layout.geometry.cluster_size()) - copied;
+        let end = plan.esp.offset + offset + copied;
+        sparse::zero(disk, end, tail).map_err(EspError::Write)?;
+        if copied == size {
+            Ok(())
+        } else {
+            Err(EspError::Changed { path: named(path) })
         }
-        Step::Leave => Ok(()),
-    })?;
-    fat.unmount().map_err(EspError::Format)
-}
-
-/// Reads all files of `source` back from the disk and compares them.
-pub fn verify(plan: &DiskPlan, disk: &File, source: impl AsFd) -> Result<(), EspError> {
-    let path = PathBuf::from("/");
-    let fat = open(plan, disk).map_err(|source| EspError::ReadBack { path, source })?;
-    walk(source, &mut |step| match step {
-        Step::Visit(entry) if entry.kind == FileType::RegularFile => compare(&fat, &entry),
-        Step::Visit(_) | Step::Leave => Ok(()),
     })
 }
 
-fn window<'a>(plan: &DiskPlan, disk: &'a File) -> io::Result<Window<'a>> {
-    Window::new(disk, plan.esp.offset, plan.esp.length)
+/// Reads everything back from the disk and compares it with `source`.
+pub fn verify(plan: &DiskPlan, disk: &File, source: impl AsFd) -> Result<(), EspError> {
+    let staged = Staged::read(plan, &source)?;
+    let layout = &staged.layout;
+    let equal = |bytes: &[u8], offset: u64| {
+        let mut read = vec![0; bytes.len()];
+        disk.read_exact_at(&mut read, plan.esp.offset + offset)
+            .map_err(EspError::ReadBack)?;
+        if read == bytes {
+            Ok(())
+        } else {
+            Err(EspError::StructureDiffers)
+        }
+    };
+    let table = layout.table();
+    for copy in 0..TABLES {
+        equal(&table, layout.geometry.table_offset(copy))?;
+    }
+    for piece in &layout.pieces {
+        equal(&piece.bytes, piece.offset)?;
+    }
+    staged.each_file(&source, |path, file, size, offset| {
+        let mut disk = disk;
+        disk.seek(SeekFrom::Start(plan.esp.offset + offset))
+            .map_err(EspError::ReadBack)?;
+        match same(file, disk.take(size)) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(EspError::Differs { path: named(path) }),
+            Err(error) => Err(EspError::ReadBack(error)),
+        }
+    })
 }
 
-fn open<'a>(plan: &DiskPlan, disk: &'a File) -> io::Result<Fat<'a>> {
-    let options = FsOptions::new()
-        .time_provider(&EPOCH)
-        .update_accessed_date(false);
-    FileSystem::new(window(plan, disk)?, options)
+/// The staged tree, and where everything goes.
+struct Staged {
+    layout: Layout,
+    sizes: Vec<u64>,
 }
 
-fn format(plan: &DiskPlan, disk: &File) -> Result<(), EspError> {
+impl Staged {
+    fn read(plan: &DiskPlan, source: impl AsFd) -> Result<Staged, EspError> {
+        let geometry = Geometry::new(plan.esp.length, plan.sector_size)?;
+        let (tree, sizes) = read_tree(source)?;
+        let hidden = plan.esp.offset / u64::from(plan.sector_size.bytes());
+        let volume = Volume {
+            label: label(plan.esp.label),
+            serial: plan.identity.esp_volume,
+            hidden_sectors: u32::try_from(hidden).unwrap_or(0),
+        };
+        Ok(Staged {
+            layout: Layout::new(geometry, &volume, &tree)?,
+            sizes,
+        })
+    }
+
+    /// Opens each staged file, with its size and the place of its contents.
+    fn each_file(
+        &self,
+        source: impl AsFd,
+        mut visit: impl FnMut(&Path, File, u64, u64) -> Result<(), EspError>,
+    ) -> Result<(), EspError> {
+        let mut places = self.sizes.iter().zip(&self.layout.files);
+        walk(source, &mut |step| match step {
+            Step::Visit(entry) if entry.kind == FileType::RegularFile => match places.next() {
+                Some((size, offset)) => visit(entry.path, open_file(&entry)?, *size, *offset),
+                None => Err(EspError::Changed {
+                    path: named(entry.path),
+                }),
+            },
+            Step::Visit(_) | Step::Leave(_) => Ok(()),
+        })
+    }
+}
+
+/// The staged tree in the order of the walk, and the sizes of its files.
+fn read_tree(source: impl AsFd) -> Result<(Vec<Node>, Vec<u64>), EspError> {
+    let mut sizes = Vec::new();
+    let mut seen = HashSet::new();
+    // The directories on the way to where the walk is, each with its name.
+    let mut open: Vec<(String, Vec<Node>)> = vec![(String::new(), Vec::new())];
+    walk(source, &mut |step| match step {
+        Step::Visit(entry) => {
+            let name = name_of(&entry, &mut seen)?;
+            match entry.kind {
+                FileType::Directory => open.push((name, Vec::new())),
+                FileType::RegularFile => {
+                    let path = named(entry.path);
+                    let size = u32::try_from(entry.stat.st_size)
+                        .map_err(|_| EspError::FileSize { path })?;
+                    sizes.push(size.into());
+                    add(&mut open, Node::File { name, size });
+                }
+                _ => {
+                    return Err(EspError::Kind {
+                        path: named(entry.path),
+                    });
+                }
+            }
+            Ok(())
+        }
+        Step::Leave(_) => {
+            if let Some((name, children)) = open.pop() {
+                add(&mut open, Node::Directory { name, children });
+            }
+            Ok(())
+        }
+    })?;
+    Ok((
+        open.pop().map(|(_, children)| children).unwrap_or_default(),
+        sizes,
+    ))
+}
+
+fn add(open: &mut [(String, Vec<Node>)], node: Node) {
+    if let Some((_, children)) = open.last_mut() {
+        children.push(node);
+    }
+}
+
+/// The name of an entry, when FAT can hold it beside those `seen` so far.
+fn name_of(entry: &Entry<'_>, seen: &mut HashSet<String>) -> Result<String, EspError> {
+    let refuse = |reason| EspError::Name {
+        path: named(entry.path),
+        reason,
+    };
+    let name = entry.path.file_name().unwrap_or_default();
+    let name = name.to_str().ok_or_else(|| refuse(NameError::Encoding))?;
+    fat::check_name(name).map_err(refuse)?;
+    if !seen.insert(entry.path.to_string_lossy().to_lowercase()) {
+        return Err(refuse(NameError::Case));
+    }
+    Ok(name.to_owned())
+}
+
+fn label(text: &str) -> [u8; 11] {
     let mut label = [b' '; 11];
-    for (to, from) in label.iter_mut().zip(plan.esp.label.bytes()) {
+    for (to, from) in label.iter_mut().zip(text.bytes()) {
         *to = from;
     }
-    let options = FormatVolumeOptions::new()
-        .fat_type(FatType::Fat32)
-        .bytes_per_sector(plan.sector_size.bytes())
-        .bytes_per_cluster(cluster_size(plan.esp.length, plan.sector_size))
-        .volume_id(plan.identity.esp_volume)
-        .volume_label(label);
-    window(plan, disk)
-        .and_then(|window| fatfs::format_volume(window, options))
-        .map_err(EspError::Format)
+    label
 }
 
-/// 4 KiB, or one sector where that would give too few clusters for FAT32.
-fn cluster_size(length: u64, sector_size: SectorSize) -> u32 {
-    if length >= 260 * MIB {
-        4096
-    } else {
-        sector_size.bytes().into()
-    }
-}
-
-fn add(fat: &Fat<'_>, entry: &Entry<'_>) -> Result<(), EspError> {
-    let name = fat_path(entry.path)?;
-    let failed = |source| EspError::Write {
-        path: named(entry.path),
-        source,
-    };
-    match entry.kind {
-        FileType::Directory => fat.root_dir().create_dir(name).map(drop).map_err(failed),
-        FileType::RegularFile => {
-            let from = open_file(entry)?;
-            let mut to = fat.root_dir().create_file(name).map_err(failed)?;
-            copy(from, &mut to).map_err(failed)
-        }
-        _ => Err(EspError::Kind {
-            path: named(entry.path),
-        }),
-    }
-}
-
-fn copy(mut from: File, to: &mut impl Write) -> io::Result<()> {
+/// Copies a file to an offset of the disk and returns how long it was.
+fn copy(mut from: File, disk: &File, offset: u64) -> io::Result<u64> {
     let mut buffer = vec![0; CHUNK];
+    let mut copied = 0;
     loop {
-        match from.read(&mut buffer)? {
-            0 => return to.flush(),
-            read => to.write_all(&buffer[..read])?,
+        let read = fill(&mut from, &mut buffer)?;
+        if read == 0 {
+            return Ok(copied);
         }
-    }
-}
-
-fn compare(fat: &Fat<'_>, entry: &Entry<'_>) -> Result<(), EspError> {
-    let name = fat_path(entry.path)?;
-    let path = named(entry.path);
-    let expected = open_file(entry)?;
-    let root: Dir<'_, _> = fat.root_dir();
-    let equal = root
-        .open_file(name)
-        .and_then(|written| same(expected, written));
-    match equal {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(EspError::Differs { path }),
-        Err(source) => Err(EspError::ReadBack { path, source }),
+        disk.write_all_at(&buffer[..read], offset + copied)?;
+        copied += u64::try_from(read).unwrap_or(0);
     }
 }
 
@@ -249,35 +294,6 @@ fn open_file(entry: &Entry<'_>) -> Result<File, ContentError> {
         path: named(entry.path),
         source: error.into(),
     })
-}
-
-/// The path as fatfs takes it, when every name in it is one that FAT can hold.
-fn fat_path(path: &Path) -> Result<&str, EspError> {
-    let refuse = |reason| EspError::Name {
-        path: named(path),
-        reason,
-    };
-    path.file_name()
-        .map_or(Ok(()), check_name)
-        .map_err(refuse)?;
-    path.to_str().ok_or_else(|| refuse("its name is not UTF-8"))
-}
-
-fn check_name(name: &OsStr) -> Result<(), &'static str> {
-    let name = name.to_str().ok_or("its name is not UTF-8")?;
-    if name
-        .chars()
-        .any(|c| c.is_control() || "\"*:<>?\\|".contains(c))
-    {
-        return Err("its name has a character that FAT does not allow");
-    }
-    if name.ends_with(['.', ' ']) {
-        return Err("its name ends in a dot or a blank");
-    }
-    if name.encode_utf16().count() > 255 {
-        return Err("its name is longer than 255 characters");
-    }
-    Ok(())
 }
 
 fn named(path: &Path) -> PathBuf {

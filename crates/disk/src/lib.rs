@@ -13,6 +13,7 @@
 
 pub mod content;
 pub mod esp;
+pub mod fat;
 pub mod filesystem;
 pub mod gpt;
 pub mod in_use;
@@ -24,5 +25,5 @@ pub mod signature;
 pub mod size;
 mod sparse;
 pub mod staging;
+pub mod system;
 pub mod target;
-pub mod window;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use hull_sys::run::RunError;
-use rustix::fs::{AtFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Timespec, Timestamps};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -234,8 +234,11 @@ impl Recipe<'_> {
         })?;
         let epoch = i64::try_from(self.epoch).unwrap_or(i64::MAX);
         walk(&source, &mut |step| {
-            let Step::Visit(entry) = step else {
-                return Ok(());
+            // Reading a directory changes its access time: it comes after.
+            let entry = match step {
+                Step::Visit(entry) if entry.kind != FileType::Directory => entry,
+                Step::Leave(entry) => entry,
+                Step::Visit(_) => return Ok(()),
             };
             let modified = (entry.stat.st_mtime, entry.stat.st_mtime_nsec);
             let name = entry.path.file_name().unwrap_or_default();

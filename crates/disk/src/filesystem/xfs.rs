@@ -55,14 +55,7 @@ fn mkfs(recipe: &Recipe<'_>, file: &Path, sector_size: u16, content: &Path) -> P
         .args(["-s", &format!("size={sector_size}")])
         .arg("-p")
         .arg(content)
-        .arg("-d")
-        .arg(file_option(file))
-}
-
-fn file_option(file: &Path) -> std::ffi::OsString {
-    let mut option = std::ffi::OsString::from("file,name=");
-    option.push(file);
-    option
+        .arg(file)
 }
 
 /// A path in the file system, and the mode that the prototype could not say.
@@ -120,7 +113,7 @@ impl<'a> Prototype<'a> {
         let source = File::open(recipe.source).map_err(scratch)?;
         walk(&source, &mut |step| match step {
             Step::Visit(entry) => prototype.entry(&entry),
-            Step::Leave => prototype.line(b"$"),
+            Step::Leave(_) => prototype.line(b"$"),
         })?;
         prototype.line(b"$")?;
         prototype.out.flush().map_err(scratch)?;
