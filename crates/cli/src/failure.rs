@@ -14,6 +14,7 @@ use hull_disk::install::InstallError;
 use hull_disk::install_config::InstallConfigError;
 use hull_erofs::transform::TransformError;
 use hull_oci::PullError;
+use hull_oci::digest::InvalidDigest;
 use hull_oci::layer::MergeError;
 use hull_oci::reference::ReferenceError;
 use hull_store::StoreError;
@@ -28,52 +29,55 @@ use crate::select::SelectError;
 pub(crate) enum Failure {
     /// The machine that hull runs on can't be opened.
     #[error(transparent)]
-    Running(#[from] RunningError),
+    Running(Box<RunningError>),
     /// The machine can't be read.
     #[error(transparent)]
-    Machine(#[from] MachineError),
+    Machine(Box<MachineError>),
     /// `upgrade` or `switch`.
     #[error(transparent)]
-    Update(#[from] UpdateError),
+    Update(Box<UpdateError>),
     /// `rollback`.
     #[error(transparent)]
-    Rollback(#[from] RollbackError),
+    Rollback(Box<RollbackError>),
     /// `gc`.
     #[error(transparent)]
-    Cleanup(#[from] CleanupError),
+    Cleanup(Box<CleanupError>),
     /// `fsck`.
     #[error(transparent)]
-    Fsck(#[from] FsckError),
+    Fsck(Box<FsckError>),
     /// `internals bless`.
     #[error(transparent)]
-    Bless(#[from] BlessError),
+    Bless(Box<BlessError>),
     /// `internals enable-verity`.
     #[error(transparent)]
-    EnableVerity(#[from] EnableVerityError),
+    EnableVerity(Box<EnableVerityError>),
     /// `install to-disk`.
     #[error(transparent)]
-    Install(#[from] InstallError),
+    Install(Box<InstallError>),
     /// What an image says about its installation.
     #[error(transparent)]
-    InstallConfig(#[from] InstallConfigError),
+    InstallConfig(Box<InstallConfigError>),
     /// An image that is looked at can't be pulled.
     #[error(transparent)]
-    Pull(#[from] PullError),
+    Pull(Box<PullError>),
     /// An image that is looked at can't be understood.
     #[error(transparent)]
-    Seal(#[from] SealError),
+    Seal(Box<SealError>),
     /// The layers of an image that is looked at don't fit together.
     #[error(transparent)]
-    Merge(#[from] MergeError),
+    Merge(Box<MergeError>),
     /// An image that is looked at is no root file system.
     #[error("the image cannot be a root file system")]
-    Transform(#[from] TransformError),
+    Transform(#[source] Box<TransformError>),
     /// A store for an image that is looked at.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(Box<StoreError>),
     /// hull makes no disks for this machine.
     #[error("hull cannot make disks for {0} yet")]
     Architecture(String),
+    /// A record holds a digest that is none.
+    #[error("the record of a deployment has no manifest digest")]
+    ManifestDigest(#[source] InvalidDigest),
     /// What was named is no image.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -121,4 +125,33 @@ pub(crate) enum Failure {
     /// `help` was asked about a command that does not exist.
     #[error("there is no command {0:?}")]
     NoCommand(String),
+}
+
+/// Errors of operations are large, and passed through many hands.
+macro_rules! boxed {
+    ($($variant:ident($error:ty)),* $(,)?) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::$variant(Box::new(error))
+            }
+        })*
+    };
+}
+
+boxed! {
+    Running(RunningError),
+    Machine(MachineError),
+    Update(UpdateError),
+    Rollback(RollbackError),
+    Cleanup(CleanupError),
+    Fsck(FsckError),
+    Bless(BlessError),
+    EnableVerity(EnableVerityError),
+    Install(InstallError),
+    InstallConfig(InstallConfigError),
+    Pull(PullError),
+    Seal(SealError),
+    Merge(MergeError),
+    Transform(TransformError),
+    Store(StoreError),
 }

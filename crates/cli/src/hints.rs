@@ -45,9 +45,7 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
         Failure::Update(error) => (update(error), FAILED),
         Failure::Rollback(error) => (rollback(error), FAILED),
         Failure::Cleanup(error) => (cleanup(error), FAILED),
-        Failure::Bless(BlessError::Machine(error)) => (machine(error), FAILED),
-        Failure::Bless(BlessError::Cleanup(error)) => (cleanup(error), FAILED),
-        Failure::Bless(_) => (None, FAILED),
+        Failure::Bless(error) => (bless(error), FAILED),
         Failure::EnableVerity(_) => (
             Some("the system runs as before; the next boot tries again"),
             FAILED,
@@ -58,7 +56,10 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
             Some("the image has to be made anew with that corrected"),
             FAILED,
         ),
-        Failure::Pull(_) | Failure::Merge(_) | Failure::Architecture(_) => (None, FAILED),
+        Failure::ManifestDigest(_)
+        | Failure::Pull(_)
+        | Failure::Merge(_)
+        | Failure::Architecture(_) => (None, FAILED),
         Failure::Store(error) => (store(error), FAILED),
         Failure::Reference(_) => (
             Some("an image is named as registry.example/os/debian:stable"),
@@ -127,6 +128,14 @@ fn update(error: &UpdateError) -> Option<&'static str> {
         UpdateError::Cleanup(error) => cleanup(error),
         UpdateError::BadReference { .. } => Some("`hull switch IMAGE` names another image"),
         _ => None,
+    }
+}
+
+fn bless(error: &BlessError) -> Option<&'static str> {
+    match error {
+        BlessError::Machine(error) => machine(error),
+        BlessError::Cleanup(error) => cleanup(error),
+        BlessError::NotBooted | BlessError::NoRecord(_) => None,
     }
 }
 
@@ -228,7 +237,7 @@ mod tests {
     #[test]
     fn an_error_has_its_cause_and_a_hint() {
         let full = StoreError::io("writing object x", io::Error::from_raw_os_error(28));
-        let lines = lines(&Failure::Update(UpdateError::Store(full)));
+        let lines = lines(&UpdateError::Store(full).into());
         assert_eq!(
             lines[0],
             "error: no space left on the store's file system, while writing object x"
@@ -242,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_cause_that_the_message_has_is_not_told_twice() {
-        let failure = Failure::Machine(MachineError::Io {
+        let failure = Failure::from(MachineError::Io {
             what: "/state".into(),
             source: io::Error::from_raw_os_error(13),
         });
@@ -265,6 +274,6 @@ mod tests {
             reason: "y",
         };
         assert_eq!(advice(&refused).1, USAGE);
-        assert_eq!(advice(&Failure::Running(RunningError::NotRoot)).1, FAILED);
+        assert_eq!(advice(&RunningError::NotRoot.into()).1, FAILED);
     }
 }

@@ -2,30 +2,72 @@
 
 use std::process::ExitCode;
 
+use hull_deploy::machine::Machine;
 use hull_store::fsck::{self, Depth, Report};
 
-use super::{Context, this_machine};
-use crate::args::Format;
+use super::{Context, repair, sources, this_machine};
 use crate::args::host::Fsck;
+use crate::args::{Format, ProgressOptions};
 use crate::failure::Failure;
 use crate::hints::FAILED;
+use crate::progress::{self, Amount, Pulling, Shown, Task};
 use crate::{output, render, yaml};
 
-/// Checks the store.
+/// Checks the store, and with `--repair` makes it whole.
 pub(crate) fn run(args: &Fsck, context: &Context<'_>) -> Result<ExitCode, Failure> {
     let machine = this_machine()?;
-    let depth = if args.quick {
-        Depth::Quick
-    } else {
-        Depth::Full
-    };
-    let report = fsck::check(&machine.store, depth, &|_| {})?;
+    let shown = progress::start(&args.progress(), context.environment)?;
+    let mut report = check(&machine, args, &shown)?;
+    if args.repair && !report.is_sound() {
+        let pull = sources::pull_options(&args.auth, context);
+        repair::repair(&machine, &report, &pull, &Pulling::new(&shown))?;
+        report = check(&machine, args, &shown)?;
+    }
+    drop(shown);
     output::print(&written(&report, args.format, context)?)?;
     Ok(if report.is_sound() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(FAILED)
     })
+}
+
+impl Fsck {
+    /// A report for programs comes alone.
+    fn progress(&self) -> ProgressOptions {
+        ProgressOptions {
+            quiet: self.format != Format::HumanReadable,
+            progress_fd: None,
+        }
+    }
+}
+
+fn check(machine: &Machine, args: &Fsck, shown: &Shown) -> Result<Report, Failure> {
+    let depth = if args.quick {
+        Depth::Quick
+    } else {
+        Depth::Full
+    };
+    let tracker = shown.tracker();
+    tracker.begin(Task {
+        name: "checking",
+        description: "Checking all files".to_owned(),
+        id: "checking".to_owned(),
+        ..Task::default()
+    });
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let report = fsck::check(&machine.store, depth, &|progress| {
+        tracker.update(|task| {
+            task.steps = Amount {
+                cached: 0,
+                // Several threads tell, and not always in order.
+                done: task.steps.done.max(number(progress.done)),
+                total: number(progress.total),
+            };
+        });
+    })?;
+    tracker.end();
+    Ok(report)
 }
 
 fn written(report: &Report, format: Format, context: &Context<'_>) -> Result<String, Failure> {

@@ -161,19 +161,18 @@ fn empty_entry() -> BootEntry {
 /// A reference as bootc writes it: the transport apart, and a digest instead
 /// of a tag where there are both.
 pub(super) fn image_reference(text: &str) -> ImageReference {
-    let (transport, image) = match text.split_once(':') {
-        Some(("docker", rest)) => ("registry", rest.trim_start_matches('/')),
-        Some((transport @ ("oci" | "oci-archive"), rest)) => (transport, rest),
-        _ => ("registry", text),
-    };
-    let canonical = match Reference::parse(text) {
-        Ok(Reference::Registry(registry)) => registry
-            .digest()
-            .map(|digest| format!("{}@{digest}", registry.name())),
-        _ => None,
+    let reference = Reference::parse(text);
+    let (transport, image) = match &reference {
+        Ok(Reference::Registry(registry)) => match registry.digest() {
+            Some(digest) => ("registry", format!("{}@{digest}", registry.name())),
+            None => ("registry", registry.to_string()),
+        },
+        Ok(other) => (other.transport(), other.image()),
+        // A record of another version: better shown as it is than not at all.
+        Err(_) => ("registry", text.to_owned()),
     };
     ImageReference {
-        image: canonical.unwrap_or_else(|| image.to_owned()),
+        image,
         transport: transport.to_owned(),
     }
 }

@@ -1,0 +1,190 @@
+//! The program itself: exit codes, streams, and files that it makes.
+
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::Output;
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "hull runs its helpers in one place; a test runs hull"
+)]
+fn hull(arguments: &[&str]) -> Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_hull"))
+        .args(arguments)
+        .env_remove("NO_COLOR")
+        .output()
+        .expect("hull was built")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("messages are text")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("results are text")
+}
+
+#[test]
+fn help_is_no_error_and_wrong_usage_is_2() {
+    let help = hull(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(stdout(&help).contains("This machine:"));
+    for arguments in [
+        &["frobnicate"][..],
+        &["upgrade", "--check", "--apply"],
+        &["upgrade", "--progress-fd", "2"],
+        &["help", "frobnicate"],
+        &[
+            "switch",
+            "--enforce-container-sigpolicy",
+            "registry.example/os",
+        ],
+        &["switch", "not//an image"],
+    ] {
+        let output = hull(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+        assert!(stderr(&output).starts_with("error: "), "{output:?}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
+fn help_of_a_command_is_the_same_by_both_names() {
+    let by_verb = hull(&["help", "install", "to-disk"]);
+    let by_option = hull(&["install", "to-disk", "--help"]);
+    assert_eq!(stdout(&by_verb), stdout(&by_option));
+}
+
+#[test]
+fn a_command_for_a_machine_that_is_none_fails_with_a_reason() {
+    for verb in ["upgrade", "rollback", "history", "gc", "fsck"] {
+        let output = hull(&[verb]);
+        assert_eq!(output.status.code(), Some(1), "{verb}");
+        assert!(
+            stderr(&output).contains("not started by hull"),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+fn status_of_a_machine_that_is_none_is_an_empty_document() {
+    let output = hull(&["status"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(stdout(&output).starts_with("apiVersion: org.containers.bootc/v1\n"));
+    let output = hull(&["status", "--json"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["kind"], "BootcHost");
+    assert!(document["status"]["booted"].is_null());
+    let output = hull(&["status", "--format", "humanreadable"]);
+    assert_eq!(
+        stdout(&output),
+        "This system was not started from an image of hull's.\n"
+    );
+}
+
+#[test]
+fn nothing_is_coloured_that_goes_into_a_pipe() {
+    for arguments in [
+        &["help", "upgrade"][..],
+        &["--help"],
+        &["gc"],
+        &["frobnicate"],
+    ] {
+        let output = hull(arguments);
+        assert!(
+            !output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+fn a_dry_run_of_an_installation_says_what_it_would_do_and_makes_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let disk = temp.path().join("disk.raw");
+    let output = hull(&[
+        "install",
+        "to-disk",
+        "--source-imgref",
+        "oci:/nowhere",
+        "--dry-run",
+        disk.to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = stdout(&output);
+    assert!(text.contains("oci:/nowhere would be installed."), "{text}");
+    assert!(text.contains("disk.raw is made"), "{text}");
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_installation_of_nothing_names_the_image_and_leaves_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let disk = temp.path().join("disk.raw");
+    let source = format!("oci:{}/no-image", temp.path().display());
+    let disk_name = disk.to_str().unwrap();
+    let output = hull(&[
+        "install",
+        "to-disk",
+        "--source-imgref",
+        &source,
+        "--quiet",
+        disk_name,
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stderr(&output).contains("no-image"), "{output:?}");
+    assert!(stderr(&output).contains("hint: "), "{output:?}");
+    assert!(!disk.exists());
+}
+
+#[test]
+fn a_descriptor_that_is_not_open_is_wrong_usage() {
+    // Ours is closed on exec, so the program has nothing there.
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let number = writer.as_raw_fd().to_string();
+    let temp = tempfile::tempdir().unwrap();
+    let disk = temp.path().join("disk.raw");
+    let output = hull(&[
+        "install",
+        "to-disk",
+        "--source-imgref",
+        "oci:/nowhere",
+        "--progress-fd",
+        &number,
+        disk.to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(
+        stderr(&output).contains("no file is open there"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn man_pages_and_completions_are_made_for_all_commands() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().to_str().unwrap();
+    for what in ["man", "completions"] {
+        let output = hull(&["internals", what, dir]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    let read = |name: &str| std::fs::read_to_string(Path::new(dir).join(name)).unwrap();
+    for page in [
+        "hull.8",
+        "hull-upgrade.8",
+        "hull-install-to-disk.8",
+        "hull-image-list.8",
+    ] {
+        let text = read(page);
+        let title = page.trim_end_matches(".8");
+        assert!(text.contains(&format!(".TH {title} 8")), "{text}");
+    }
+    assert!(read("hull-upgrade.8").contains("hull upgrade \\-\\-check"));
+    assert!(!Path::new(dir).join("hull-internals.8").exists());
+    for completions in ["hull.bash", "_hull", "hull.fish"] {
+        assert!(read(completions).contains("download-only"), "{completions}");
+    }
+    let printed = hull(&["completion", "bash"]);
+    assert_eq!(stdout(&printed), read("hull.bash"));
+}
