@@ -15,6 +15,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::sync::mpsc;
+use std::thread;
 
 use hull_erofs::ObjectId;
 use hull_erofs::tree::{Content, Directory, Leaf, LeafId, Metadata, Node, Tree};
@@ -77,9 +80,45 @@ pub enum Refusal {
 
 /// The tree of an image: its layers' records, the lowest first.
 pub fn merge(store: &Store, layers: &[ObjectId]) -> Result<Tree, MergeError> {
+    let workers = thread::available_parallelism()
+        .map_or(1, NonZero::get)
+        .min(layers.len());
+    if workers < 2 {
+        return merge_in_order(layers, |_, record| read(store, record));
+    }
+    thread::scope(|scope| {
+        // Each worker reads every Nth layer, one ahead of the merge.
+        let workers: Vec<_> = (0..workers)
+            .map(|worker| {
+                let (sender, receiver) = mpsc::sync_channel(0);
+                let mine = layers.iter().skip(worker).step_by(workers);
+                scope.spawn(move || {
+                    mine.map(|record| read(store, record))
+                        .try_for_each(|layer| sender.send(layer))
+                });
+                receiver
+            })
+            .collect();
+        merge_in_order(layers, |index, record| {
+            // The only worker that hangs up early is one that panicked.
+            workers[index % workers.len()]
+                .recv()
+                .unwrap_or_else(|_| read(store, record))
+        })
+    })
+}
+
+fn read(store: &Store, record: &ObjectId) -> Result<Vec<Entry>, RecordError> {
+    entries(store, record)?.collect()
+}
+
+fn merge_in_order(
+    layers: &[ObjectId],
+    entries_of: impl Fn(usize, &ObjectId) -> Result<Vec<Entry>, RecordError>,
+) -> Result<Tree, MergeError> {
     let mut merger = Merger::default();
-    for record in layers {
-        let layer = entries(store, record)?.collect::<Result<Vec<_>, _>>()?;
+    for (index, record) in layers.iter().enumerate() {
+        let layer = entries_of(index, record)?;
         merger
             .apply(layer)
             .map_err(|(entry, reason)| MergeError::Refused {

@@ -215,7 +215,8 @@ pub(super) struct Members<I> {
     peeked_at: usize,
     /// Bytes of the archive in front of the next block.
     offset: u64,
-    last: EntryName,
+    /// The name of the last entry.
+    last: Vec<u8>,
 }
 
 /// What was read in front of an entry's own header.
@@ -236,7 +237,7 @@ impl<I: Input> Members<I> {
             peeked: None,
             peeked_at: 0,
             offset: 0,
-            last: EntryName::new(b"the beginning"),
+            last: b"the beginning".to_vec(),
         }
     }
 
@@ -293,14 +294,14 @@ impl<I: Input> Members<I> {
             };
             let header = Header::parse(&block).ok_or_else(|| TarError::NoHeader {
                 offset: self.offset - BLOCK as u64,
-                after: self.last.clone(),
+                after: EntryName::new(&self.last),
             })?;
             if self.extension(&header, &mut pending, begin)? {
                 continue;
             }
             let mut name = header.name();
             let member = self.member(&header, pending, &mut name, begin);
-            self.last = EntryName::new(&name);
+            self.last = name;
             return member.map(Some);
         }
     }
@@ -370,14 +371,14 @@ impl<I: Input> Members<I> {
     fn truncated(&self) -> TarError {
         TarError::Truncated {
             offset: self.offset,
-            entry: self.last.clone(),
+            entry: EntryName::new(&self.last),
         }
     }
 
     fn no_header(&self) -> TarError {
         TarError::NoHeader {
             offset: self.offset,
-            after: self.last.clone(),
+            after: EntryName::new(&self.last),
         }
     }
 
@@ -456,12 +457,11 @@ impl<I: Input> Members<I> {
         }
         let name = &*name;
         let refused = |problem| entry_error(name, begin, problem);
-        let link = long_link
-            .or_else(|| extended.link_path.take())
-            .unwrap_or_else(|| header.link_name().to_vec());
+        let link = long_link.or_else(|| extended.link_path.take());
+        let link = link.as_deref().unwrap_or_else(|| header.link_name());
         let path = EntryPath::parse(name).map_err(|problem| refused(problem.into()))?;
         super::whiteout::check(&path).map_err(|problem| refused(problem.into()))?;
-        let kind = kind(header, name, &link).map_err(refused)?;
+        let kind = kind(header, name, link).map_err(refused)?;
         if path.is_root() && kind != Kind::Directory {
             return Err(refused(Problem::Root));
         }

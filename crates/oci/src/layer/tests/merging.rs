@@ -469,3 +469,36 @@ fn a_record_of_another_kind_is_refused() {
     let error = chain(&crate::layer::merge(&scratch.store, &[id]).unwrap_err());
     assert!(error.contains("content type"), "{error}");
 }
+
+#[test]
+fn of_many_layers_the_one_that_is_refused_is_named() {
+    let scratch = Scratch::new();
+    let mut records: Vec<_> = (0..40)
+        .map(|number| scratch.layer(&tar(&[file(format!("f{number}"), "")])))
+        .collect();
+    let tree = crate::layer::merge(&scratch.store, &records).unwrap();
+    assert_eq!(tree.root.entries.len(), 40);
+    records[3] = scratch.layer(&tar(&[hard_link("bad", "f30")]));
+    let error = crate::layer::merge(&scratch.store, &records)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("entry \"bad\"") && error.contains(&records[3].to_hex()),
+        "{error}"
+    );
+    std::fs::remove_file(
+        scratch
+            ._directory
+            .path()
+            .join("objects")
+            .join(records[1].to_object_path()),
+    )
+    .unwrap();
+    let error = crate::layer::merge(&scratch.store, &records)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("missing") && error.contains(&records[1].to_hex()),
+        "{error}"
+    );
+}
