@@ -3,13 +3,12 @@
 //! The rules are those of composefs-oci and composefs-boot 0.9, so that a digest
 //! which somebody else computed for the same image is the same here.
 
+use crate::selinux;
 use crate::tree::{Directory, Entry, Timestamp, Tree};
 
 /// Extended attributes that an image may bring along. All others come from the
 /// machine that it was built on.
 const ALLOWED_XATTRS: [&[u8]; 1] = [b"security.capability"];
-
-const SELINUX_LABEL: &[u8] = b"security.selinux";
 
 /// Directories whose content does not boot: kernels and loaders, which hold the
 /// digest of the tree themselves, and what ostree leaves.
@@ -57,7 +56,7 @@ pub fn oci_root(tree: &mut Tree) -> Result<(), TransformError> {
 
 /// Makes a tree that went through [`oci_root`] the tree that boots: `/boot` and
 /// `/sysroot` are empty, and SELinux labels are gone: they are those of the machine
-/// that the image was built on. Drops unreferenced leaves.
+/// that the image was built on ([`selinux::label`] adds those of its policy). Drops unreferenced leaves.
 ///
 /// The tree is unchanged if this fails.
 pub fn prepare_for_boot(tree: &mut Tree) -> Result<(), TransformError> {
@@ -69,7 +68,7 @@ pub fn prepare_for_boot(tree: &mut Tree) -> Result<(), TransformError> {
         empty(directory(tree, path, MOUNT_POINT_HINT)?, mtime);
     }
     tree.for_each_metadata_mut(|metadata| {
-        metadata.xattrs.remove(SELINUX_LABEL);
+        metadata.xattrs.remove(selinux::ATTRIBUTE);
     });
     tree.drop_unreferenced_leaves();
     Ok(())

@@ -45,7 +45,7 @@ fn check(read: impl FnOnce() -> Option<Tree>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
     fn a_damaged_image_is_read_or_refused(damage in damage()) {

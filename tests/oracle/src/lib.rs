@@ -106,17 +106,22 @@ pub fn transform_for_oci(theirs: &mut TheirTree) -> Result<()> {
     Ok(())
 }
 
-/// What composefs-boot does to such a tree before it boots, if its image holds no
-/// SELinux policy.
-pub fn transform_for_boot(theirs: &mut TheirTree) -> Result<()> {
-    let no_policy = tempfile::tempdir()?;
-    theirs.transform_for_boot_from_dir(File::open(no_policy.path())?)
+/// What composefs-boot does to such a tree before it boots. `selinux` is what the
+/// files below `/etc/selinux` hold, by their path there.
+pub fn transform_for_boot(theirs: &mut TheirTree, selinux: &[(&str, &[u8])]) -> Result<()> {
+    let root = tempfile::tempdir()?;
+    for (path, content) in selinux {
+        let path = root.path().join("etc/selinux").join(path);
+        std::fs::create_dir_all(path.parent().unwrap_or(root.path()))?;
+        std::fs::write(path, content)?;
+    }
+    theirs.transform_for_boot_from_dir(File::open(root.path())?)
 }
 
 /// The digest of the image that boots, from the dump file of a tree merged from layers.
 pub fn boot_image_id(dump: &[u8]) -> Result<String> {
     let mut theirs = parse_dump(dump)?;
     transform_for_oci(&mut theirs)?;
-    transform_for_boot(&mut theirs)?;
+    transform_for_boot(&mut theirs, &[])?;
     Ok(digest(&write_image(theirs)?))
 }

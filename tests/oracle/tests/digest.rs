@@ -4,8 +4,6 @@ use hull_erofs::fsverity::{Hasher, digest};
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
     #[test]
     fn a_digest_is_what_composefs_computes(
         blocks in prop_oneof![0usize..4, 62usize..67, 126usize..131],

@@ -5,7 +5,7 @@ use hull_oracle::strategy::{self, Times};
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn the_dump_file_of_a_tree_is_what_composefs_writes(tree in strategy::tree(Times::Any)) {

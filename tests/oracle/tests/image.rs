@@ -15,7 +15,7 @@ fn first_difference(ours: &[u8], theirs: &[u8]) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn the_image_of_a_tree_is_what_composefs_writes(tree in strategy::tree(Times::Any)) {

@@ -1,0 +1,200 @@
+//! SELinux labels for a tree, from the policy that is in it.
+//!
+//! The image decides: labels of the machine that it was built on mean nothing where
+//! it boots. The rules are those of composefs-boot 0.9, for labels are in the digest.
+
+mod policy;
+
+use std::collections::HashMap;
+
+use crate::fsverity::ObjectId;
+use crate::tree::{Content, Directory, Entry, LeafId, Metadata, Node, Tree};
+use policy::Policy;
+
+/// The attribute with the label.
+pub(crate) const ATTRIBUTE: &[u8] = b"security.selinux";
+
+const CONFIG: &str = "/etc/selinux/config";
+
+/// Why a tree can't be labelled. `E` is what the reading of objects fails with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LabelError<E: std::error::Error + 'static> {
+    /// A file of the policy can't be read.
+    #[error("can't read {path} of the image")]
+    Read {
+        /// The file, as a path in the image.
+        path: String,
+        /// Why.
+        source: E,
+    },
+    /// Something of the policy is no regular file, or is not there.
+    #[error("the image configures an SELinux policy, but {path} is no file in it")]
+    NoFile {
+        /// The path in the image.
+        path: String,
+    },
+    /// A line of the policy is not as selabel_file(5) has it.
+    #[error("{path} of the image, line {line}: {problem}")]
+    Line {
+        /// The file, as a path in the image.
+        path: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The patterns of the policy can't be compiled.
+    #[error("the SELinux policy of the image has a pattern that hull can't match: {problem}")]
+    Pattern {
+        /// What the regular expression engine says of it.
+        problem: String,
+    },
+}
+
+/// Labels a tree that went through [`crate::transform::prepare_for_boot`] by the
+/// policy that its `/etc/selinux/config` names, and says whether there is one.
+/// Without one, labels that are there are removed.
+///
+/// `read` gives the content of an object; it is asked for the files of the policy
+/// only. Hard links whose names have different labels are parted. The tree is
+/// unchanged if this fails.
+pub fn label<E: std::error::Error + 'static>(
+    tree: &mut Tree,
+    read: impl FnMut(&ObjectId, u64) -> Result<Vec<u8>, E>,
+) -> Result<bool, LabelError<E>> {
+    let mut files = PolicyFiles { tree, read };
+    let name = files.find(CONFIG)?.and_then(|config| policy::name(&config));
+    let policy = match &name {
+        Some(name) => Some(Policy::read(&mut files, name)?),
+        None => None,
+    };
+    let is_labelled = policy.is_some();
+    match policy {
+        Some(policy) => Labels {
+            tree,
+            policy,
+            known: HashMap::new(),
+        }
+        .apply(),
+        None => tree.for_each_metadata_mut(|metadata| {
+            metadata.xattrs.remove(ATTRIBUTE);
+        }),
+    }
+    Ok(is_labelled)
+}
+
+/// The files of a policy, which are in the tree that it labels.
+struct PolicyFiles<'a, R> {
+    tree: &'a Tree,
+    read: R,
+}
+
+impl<R> PolicyFiles<'_, R> {
+    /// The content of a file, if it is there.
+    fn find<E: std::error::Error + 'static>(
+        &mut self,
+        path: &str,
+    ) -> Result<Option<Vec<u8>>, LabelError<E>>
+    where
+        R: FnMut(&ObjectId, u64) -> Result<Vec<u8>, E>,
+    {
+        let content = match self.tree.lookup(path.as_bytes()) {
+            None => return Ok(None),
+            Some(Entry::Leaf(_, leaf)) => &leaf.content,
+            Some(Entry::Directory(_)) => {
+                return Err(LabelError::NoFile {
+                    path: path.to_owned(),
+                });
+            }
+        };
+        match content {
+            Content::Inline(bytes) => Ok(Some(bytes.to_vec())),
+            Content::Object { id, size } => match (self.read)(id, *size) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(source) => Err(LabelError::Read {
+                    path: path.to_owned(),
+                    source,
+                }),
+            },
+            _ => Err(LabelError::NoFile {
+                path: path.to_owned(),
+            }),
+        }
+    }
+}
+
+struct Labels<'a> {
+    tree: &'a mut Tree,
+    policy: Policy,
+    /// The label of each leaf that was met, by the first of its names.
+    known: HashMap<LeafId, Option<Box<[u8]>>>,
+}
+
+impl Labels<'_> {
+    fn apply(mut self) {
+        let mut root = std::mem::take(&mut self.tree.root);
+        self.set(&mut root.metadata, b"/", b'd');
+        self.walk(&mut root);
+        self.tree.root = root;
+    }
+
+    /// Depth first, in order: the first name of a leaf keeps it.
+    fn walk(&mut self, root: &mut Directory) {
+        let mut open = vec![(Vec::new(), root.entries.iter_mut())];
+        while let Some((above, entries)) = open.last_mut() {
+            let Some((name, node)) = entries.next() else {
+                open.pop();
+                continue;
+            };
+            let slash: &[u8] = if above.ends_with(b"/") { b"" } else { b"/" };
+            let path = self.policy.substitute([above, slash, name].concat());
+            match node {
+                Node::Leaf(id) => self.set_leaf(id, &path),
+                Node::Directory(directory) => {
+                    self.set(&mut directory.metadata, &path, b'd');
+                    open.push((path, directory.entries.iter_mut()));
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, metadata: &mut Metadata, path: &[u8], file_type: u8) {
+        store(metadata, self.policy.label(path, file_type));
+    }
+
+    fn set_leaf(&mut self, id: &mut LeafId, path: &[u8]) {
+        let file_type = type_code(&self.tree.leaf(*id).content);
+        let label = self.policy.label(path, file_type);
+        match self.known.get(id) {
+            Some(known) if known.as_deref() == label => return,
+            Some(_) => {
+                let copy = self.tree.leaf(*id).clone();
+                *id = self.tree.add_leaf(copy);
+            }
+            None => {
+                self.known.insert(*id, label.map(Box::from));
+            }
+        }
+        store(&mut self.tree.leaf_mut(*id).metadata, label);
+    }
+}
+
+fn store(metadata: &mut Metadata, label: Option<&[u8]>) {
+    match label {
+        Some(label) => metadata.xattrs.insert(ATTRIBUTE.into(), label.into()),
+        None => metadata.xattrs.remove(ATTRIBUTE),
+    };
+}
+
+/// How a policy writes the type of an inode.
+fn type_code(content: &Content) -> u8 {
+    match content {
+        Content::Inline(_) | Content::Object { .. } => b'-',
+        Content::Symlink(_) => b'l',
+        Content::CharacterDevice(_) => b'c',
+        Content::BlockDevice(_) => b'b',
+        Content::Fifo => b'p',
+        Content::Socket => b's',
+    }
+}
