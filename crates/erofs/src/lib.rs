@@ -9,6 +9,7 @@
 pub mod dump;
 pub mod fsverity;
 pub mod image;
+mod limits;
 pub mod selinux;
 pub mod transform;
 pub mod tree;

@@ -56,7 +56,8 @@ pub fn oci_root(tree: &mut Tree) -> Result<(), TransformError> {
 
 /// Makes a tree that went through [`oci_root`] the tree that boots: `/boot` and
 /// `/sysroot` are empty, and SELinux labels are gone: they are those of the machine
-/// that the image was built on ([`selinux::label`] adds those of its policy). Drops unreferenced leaves.
+/// that the image was built on. [`selinux::label`] adds those of its own policy.
+/// Drops unreferenced leaves.
 ///
 /// The tree is unchanged if this fails.
 pub fn prepare_for_boot(tree: &mut Tree) -> Result<(), TransformError> {

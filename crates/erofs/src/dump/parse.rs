@@ -4,20 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 
 use crate::fsverity::ObjectId;
+use crate::limits;
 use crate::tree::{
     Content, Device, Directory, Leaf, LeafId, MAX_DEPTH, Metadata, Node, Timestamp, Tree, Xattrs,
 };
 
 use super::escape::unescape;
-
-/// `PATH_MAX`.
-const MAX_PATH: usize = 4096;
-/// `NAME_MAX`, and `XATTR_NAME_MAX`.
-const MAX_NAME: usize = 255;
-/// What an image can hold in an extended attribute.
-const MAX_XATTR_VALUE: usize = 65_535;
-/// What composefs takes in at most as content of a regular file in the dump itself.
-const MAX_INLINE: usize = 512;
 
 /// Why a text is no dump file of a tree.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -267,7 +259,7 @@ impl ContentFields<'_> {
             super::SYMLINK => {
                 self.expect_only(&["payload"])?;
                 let target = self.payload.ok_or(Problem::Missing("payload"))?;
-                let target = parse_text("payload", target, 1..=MAX_PATH - 1)?;
+                let target = parse_text("payload", target, 1..=limits::SYMLINK)?;
                 Ok(Content::Symlink(target.into()))
             }
             super::CHARACTER_DEVICE => {
@@ -288,7 +280,7 @@ impl ContentFields<'_> {
         let Some(payload) = self.payload else {
             self.expect_only(&["content"])?;
             let bytes = self.content.map_or(Ok(Vec::new()), |content| {
-                unescape_limited("content", content, MAX_INLINE)
+                unescape_limited("content", content, limits::INLINE)
             })?;
             return match bytes.len() as u64 == self.size {
                 true => Ok(Content::Inline(bytes.into())),
@@ -331,19 +323,19 @@ type Xattr = (Box<[u8]>, Box<[u8]>);
 fn parse_xattr(text: &[u8]) -> Result<Xattr, Problem> {
     let middle = text.iter().position(|byte| *byte == b'=');
     let middle = middle.ok_or_else(|| invalid("xattr", text))?;
-    let name = parse_text("xattr", &text[..middle], 1..=MAX_NAME)?;
-    let value = unescape_limited("xattr", &text[middle + 1..], MAX_XATTR_VALUE)?;
+    let name = parse_text("xattr", &text[..middle], 1..=limits::XATTR_NAME)?;
+    let value = unescape_limited("xattr", &text[middle + 1..], limits::XATTR_VALUE)?;
     Ok((name.into(), value.into()))
 }
 
 /// A path from the root, in its one canonical spelling.
 fn parse_path(field: &'static str, text: &[u8]) -> Result<Vec<u8>, Problem> {
-    let path = parse_text(field, text, 1..=MAX_PATH)?;
+    let path = parse_text(field, text, 1..=limits::PATH)?;
     let below = path
         .strip_prefix(b"/")
         .ok_or_else(|| invalid(field, text))?;
     let is_name =
-        |name: &[u8]| (1..=MAX_NAME).contains(&name.len()) && name != b"." && name != b"..";
+        |name: &[u8]| (1..=limits::NAME).contains(&name.len()) && name != b"." && name != b"..";
     if !below.is_empty() && !below.split(|byte| *byte == b'/').all(is_name) {
         return Err(invalid(field, text));
     }
@@ -395,7 +387,7 @@ fn parse_time(text: &[u8]) -> Result<Timestamp, Problem> {
         .or_else(|| parse_number(&text[..dot]).map(u64::cast_signed))
         .ok_or_else(problem)?;
     let nanoseconds = parse_number(&text[dot + 1..])
-        .filter(|nanoseconds| *nanoseconds < 1_000_000_000u32)
+        .filter(|nanoseconds| *nanoseconds <= limits::NANOSECONDS)
         .ok_or_else(problem)?;
     Ok(Timestamp {
         seconds,

@@ -172,18 +172,6 @@ pub(super) const MAX_OBJECT_SIZE: u64 = 1 << (MAX_CHUNK_BITS + 9);
 /// The index of a chunk that is a hole.
 pub(super) const HOLE: [u8; 4] = [0xff; 4];
 
-/// Content of a regular file may be in the image up to this many bytes: what the
-/// dump files of composefs allow. hull itself stops at [`crate::tree::INLINE_MAX`].
-pub(super) const MAX_INLINE: usize = 512;
-/// `PATH_MAX` without the final NUL.
-pub(super) const MAX_SYMLINK: usize = 4095;
-/// `NAME_MAX`.
-pub(super) const MAX_NAME: usize = 255;
-/// `XATTR_NAME_MAX`.
-pub(super) const MAX_XATTR_NAME: usize = 255;
-/// What the 16 bits of a value's length can say.
-pub(super) const MAX_XATTR_VALUE: usize = 65_535;
-
 /// The xattrs by which composefs talks to overlayfs, and how it hides those of the tree.
 pub(super) mod overlay {
     /// What overlayfs takes for its own.

@@ -1,8 +1,8 @@
 //! The EROFS image that holds a tree: composefs format V1.
 //!
-//! Writing goes in three steps: [`survey`] checks that the tree can be written
-//! and counts links, [`plan`] puts the inodes in order and gives each its place,
-//! [`encode`] writes the bytes. Reading is [`read`] alone.
+//! Writing goes in three steps: `survey` checks that the tree can be written
+//! and counts links, `plan` puts the inodes in order and gives each its place,
+//! `encode` writes the bytes. Reading is `read` alone.
 //!
 //! The format is that of the kernel's `erofs_fs.h`. What composefs adds: a header
 //! before the superblock, content that is somewhere else (the xattrs of overlayfs

@@ -1,5 +1,6 @@
 //! What has to be known of the whole tree before an image of it is planned.
 
+use crate::limits;
 use crate::tree::{Content, Device, Directory, LeafId, MAX_DEPTH, Metadata, Node, Tree};
 
 use super::error::WriteError;
@@ -78,7 +79,7 @@ impl<'a> Survey<'a> {
 }
 
 fn check_name(name: &[u8], path: &[&[u8]]) -> Result<(), WriteError> {
-    let allowed = (1..=format::MAX_NAME).contains(&name.len())
+    let allowed = (1..=limits::NAME).contains(&name.len())
         && !name.contains(&b'/')
         && !name.contains(&0)
         && !matches!(name, b"." | b"..");
@@ -100,20 +101,20 @@ fn check_depth(path: &[&[u8]]) -> Result<(), WriteError> {
 }
 
 fn check_metadata(metadata: &Metadata, path: &[&[u8]]) -> Result<(), WriteError> {
-    if metadata.mtime.nanoseconds > 999_999_999 {
+    if metadata.mtime.nanoseconds > limits::NANOSECONDS {
         return Err(WriteError::InvalidTime {
             path: show(path),
             nanoseconds: metadata.mtime.nanoseconds,
         });
     }
     for (name, value) in &metadata.xattrs {
-        if !(1..=format::MAX_XATTR_NAME).contains(&name.len()) || name.contains(&0) {
+        if !(1..=limits::XATTR_NAME).contains(&name.len()) || name.contains(&0) {
             return Err(WriteError::InvalidXattrName {
                 path: show(path),
                 name: lossy(name),
             });
         }
-        if value.len() > format::MAX_XATTR_VALUE {
+        if value.len() > limits::XATTR_VALUE {
             return Err(WriteError::XattrTooLong {
                 path: show(path),
                 name: lossy(name),
@@ -126,19 +127,17 @@ fn check_metadata(metadata: &Metadata, path: &[&[u8]]) -> Result<(), WriteError>
 
 fn check_content(content: &Content, links: u32, path: &[&[u8]]) -> Result<(), WriteError> {
     match content {
-        Content::Inline(bytes) if bytes.len() > format::MAX_INLINE => {
-            Err(WriteError::InlineTooLong {
-                path: show(path),
-                length: bytes.len(),
-            })
-        }
+        Content::Inline(bytes) if bytes.len() > limits::INLINE => Err(WriteError::InlineTooLong {
+            path: show(path),
+            length: bytes.len(),
+        }),
         Content::Object { size, .. } if *size > format::MAX_OBJECT_SIZE => {
             Err(WriteError::ObjectTooLarge {
                 path: show(path),
                 size: *size,
             })
         }
-        Content::Symlink(target) if !(1..=format::MAX_SYMLINK).contains(&target.len()) => {
+        Content::Symlink(target) if !(1..=limits::SYMLINK).contains(&target.len()) => {
             Err(WriteError::InvalidSymlink {
                 path: show(path),
                 length: target.len(),

@@ -1,8 +1,9 @@
 //! The entries of a directory.
 
-use super::super::format::{self, FileType};
+use super::super::format::FileType;
 use super::Fault;
 use super::layout::{Image, RawInode};
+use crate::limits;
 
 /// A name in a directory.
 #[derive(Debug)]
@@ -100,5 +101,5 @@ fn read_block<'a>(block: &'a [u8], entries: &mut Vec<Entry<'a>>) -> Result<(), F
 }
 
 fn is_name(name: &[u8]) -> bool {
-    (1..=format::MAX_NAME).contains(&name.len()) && !name.contains(&b'/') && !name.contains(&0)
+    (1..=limits::NAME).contains(&name.len()) && !name.contains(&b'/') && !name.contains(&0)
 }

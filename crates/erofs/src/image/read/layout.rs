@@ -1,5 +1,6 @@
 //! The parts of an image by their place in it.
 
+use crate::limits;
 use crate::tree::{Metadata, Timestamp};
 
 use super::super::error::ReadError;
@@ -108,7 +109,7 @@ impl<'a> Image<'a> {
         require(
             "nanoseconds of the build time",
             nanoseconds.into(),
-            nanoseconds < 1_000_000_000,
+            nanoseconds <= limits::NANOSECONDS,
         )?;
         let blocks = u64::from(numbers.u32());
         if blocks.saturating_mul(format::BLOCK) != bytes.len() as u64 {
@@ -282,7 +283,7 @@ fn read_extended(inode: &mut RawInode, numbers: &mut Numbers<'_>) -> Result<(), 
     inode.metadata.mtime.seconds = numbers.u64().cast_signed();
     inode.metadata.mtime.nanoseconds = numbers.u32();
     inode.links = numbers.u32();
-    if inode.metadata.mtime.nanoseconds > 999_999_999 {
+    if inode.metadata.mtime.nanoseconds > limits::NANOSECONDS {
         return Err(Fault::Invalid("the nanoseconds of an inode make a second"));
     }
     Ok(())

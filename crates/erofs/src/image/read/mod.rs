@@ -11,6 +11,7 @@ mod xattrs;
 use std::collections::{HashMap, HashSet};
 
 use crate::fsverity::ObjectId;
+use crate::limits;
 use crate::tree::{Content, Device, Directory, Leaf, LeafId, MAX_DEPTH, Metadata, Node, Tree};
 
 use super::error::ReadError;
@@ -327,7 +328,7 @@ fn read_content(
     match inode.file_type {
         FileType::Regular => read_regular(image, inode, xattrs),
         FileType::Symlink => {
-            if !(1..=format::MAX_SYMLINK as u64).contains(&inode.size) {
+            if !(1..=limits::SYMLINK as u64).contains(&inode.size) {
                 return Err(Fault::Invalid(
                     "a symbolic link has no target, or an endless one",
                 ));
@@ -366,7 +367,7 @@ fn read_regular(
             "a file has neither content nor the digest of an object",
         ));
     }
-    if inode.size > format::MAX_INLINE as u64 {
+    if inode.size > limits::INLINE as u64 {
         return Err(Fault::Invalid(
             "a file of that length can't be inside of an image",
         ));

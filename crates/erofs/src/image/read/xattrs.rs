@@ -1,5 +1,6 @@
 //! The extended attributes of an inode, and what composefs has put among them.
 
+use crate::limits;
 use crate::tree::Xattrs;
 
 use super::super::format::{self, overlay};
@@ -51,7 +52,7 @@ impl<'a> RawXattrs<'a> {
             .get(usize::from(*prefix))
             .ok_or(INVALID)?;
         let name = [prefix, suffix].concat();
-        if !(1..=format::MAX_XATTR_NAME).contains(&name.len()) || name.contains(&0) {
+        if !(1..=limits::XATTR_NAME).contains(&name.len()) || name.contains(&0) {
             return Err(INVALID);
         }
         budget.charge(ENTRY_COST + name.len() + value.len())?;
