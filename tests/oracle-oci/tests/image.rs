@@ -191,11 +191,7 @@ fn hull_pulls_into_a_repository_where_upstream_has_the_image() {
         .zip(&pulled.image.layers)
     {
         let name = format!("oci-layer-{diff_id}");
-        assert_eq!(
-            store.find_stream(&name).unwrap(),
-            Some(*record),
-            "{theirs_before:?}"
-        );
+        assert_eq!(store.find_stream(&name).unwrap(), Some(*record));
     }
 }
 
