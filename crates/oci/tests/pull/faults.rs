@@ -85,6 +85,30 @@ fn a_second_pull_through_an_index_asks_for_the_index_alone() {
 }
 
 #[test]
+fn looking_tells_what_a_pull_would_fetch_and_stores_nothing() {
+    let image = three_layers("1");
+    let server = Faulty::new(image.clone(), |_, _| None);
+    let local = LocalStore::new();
+    let reference = Reference::parse(&server.image("debian:stable")).unwrap();
+    let look = || hull_oci::look(&local.store, &reference, &options()).unwrap();
+    let available = look();
+    let lengths = image.layers.iter().map(|layer| image.blobs[layer].len());
+    assert_eq!(available.manifest_digest, image.digest());
+    assert_eq!(available.config.version(), Some("1"));
+    assert_eq!(available.missing_layers, 3);
+    assert_eq!(
+        available.missing_bytes,
+        u64::try_from(lengths.sum::<usize>()).unwrap()
+    );
+    assert_eq!(server.requests().len(), 2, "manifest and configuration");
+    local.assert_lacks(&image.digest());
+
+    local.pull(&server.image("debian:stable")).unwrap();
+    let available = look();
+    assert_eq!((available.missing_layers, available.missing_bytes), (0, 0));
+}
+
+#[test]
 fn what_was_pulled_survives_a_collection() {
     let server = Faulty::new(three_layers("1"), |_, _| None);
     let local = LocalStore::new();
