@@ -106,7 +106,7 @@ impl Progress for Pulling<'_> {
         match event {
             Event::Stage(Stage::Resolving) => self.begin("resolving", "Asking for the image"),
             Event::Stage(Stage::Fetching) => {}
-            Event::Stage(Stage::Recording) => self.begin("staging", "Putting the image together"),
+            Event::Stage(Stage::Recording) => self.begin("staging", "Preparing the image"),
             Event::Resolved { reference, .. } => {
                 let name = reference.to_string();
                 name.trim_start_matches("docker://")

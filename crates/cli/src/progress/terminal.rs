@@ -20,6 +20,8 @@ pub(super) struct Bars {
     parts: BTreeMap<String, ProgressBar>,
     /// The stage that `total` is for.
     stage: Option<(&'static str, String)>,
+    /// What `total` counts.
+    unit: Option<Unit>,
 }
 
 impl Bars {
@@ -33,6 +35,7 @@ impl Bars {
             total: None,
             parts: BTreeMap::new(),
             stage: None,
+            unit: None,
         }
     }
 
@@ -42,18 +45,23 @@ impl Bars {
             self.finish();
             self.stage = Some(stage);
         }
-        let in_bytes = task.bytes.is_some();
-        let total = self.total.get_or_insert_with(|| {
-            let bar = self.all.add(ProgressBar::new(0));
-            bar.set_style(style(in_bytes, true));
-            // Downloads stall; a spinner that turns says that hull does not.
-            bar.enable_steady_tick(Duration::from_millis(250));
-            bar
-        });
+        let unit = Unit::of(task);
+        let is_new = self.total.is_none();
+        let total = self
+            .total
+            .get_or_insert_with(|| self.all.add(ProgressBar::new(0)));
+        if self.unit != Some(unit) {
+            total.set_style(unit.style());
+            self.unit = Some(unit);
+        }
         let amount = task.bytes.unwrap_or(task.steps);
         total.set_length(amount.total);
-        total.set_position(amount.done);
         total.set_message(message(task));
+        total.set_position(amount.done);
+        if is_new {
+            // Downloads stall; a spinner that turns says that hull does not.
+            total.enable_steady_tick(Duration::from_millis(250));
+        }
         for part in &task.parts {
             update_part(&self.all, &mut self.parts, part);
         }
@@ -69,6 +77,7 @@ impl Bars {
             total.finish();
         }
         self.stage = None;
+        self.unit = None;
     }
 }
 
@@ -82,7 +91,7 @@ fn update_part(all: &MultiProgress, parts: &mut BTreeMap<String, ProgressBar>, p
     }
     let bar = parts.entry(part.id.clone()).or_insert_with(|| {
         let bar = all.add(ProgressBar::new(part.amount.total));
-        bar.set_style(style(true, false));
+        bar.set_style(Unit::Part.style());
         bar.set_message(text::short_digest(&part.id));
         bar
     });
@@ -103,20 +112,47 @@ fn message(task: &Task) -> String {
     )
 }
 
-fn style(in_bytes: bool, total: bool) -> ProgressStyle {
-    let template = match (total, in_bytes) {
-        (true, true) => {
-            "{spinner} {wide_msg} {bytes}/{total_bytes} [{bar:20}] {bytes_per_sec} {eta}"
+/// What a bar counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    /// A task in bytes.
+    Bytes,
+    /// A task in steps.
+    Steps,
+    /// A task of which only its beginning and end are known.
+    Nothing,
+    /// A part of a task.
+    Part,
+}
+
+impl Unit {
+    fn of(task: &Task) -> Self {
+        match task.bytes {
+            Some(_) => Self::Bytes,
+            None if task.steps.total > 0 => Self::Steps,
+            None => Self::Nothing,
         }
-        (true, false) => "{spinner} {wide_msg} {pos}/{len} [{bar:20}]",
-        (false, _) => "    {msg:20} {bytes:>10}/{total_bytes:10} [{bar:20}]",
-    };
-    let style = ProgressStyle::with_template(template);
-    // The templates are right: a test makes each of them.
-    style
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
-        .tick_chars("|/-\\ ")
+    }
+
+    fn template(self) -> &'static str {
+        match self {
+            Self::Bytes => {
+                "{spinner} {wide_msg} {decimal_bytes}/{decimal_total_bytes} [{bar:20}] \
+                 {decimal_bytes_per_sec} {eta}"
+            }
+            Self::Steps => "{spinner} {wide_msg} {pos}/{len} [{bar:20}] {eta}",
+            Self::Nothing => "{spinner} {wide_msg}",
+            Self::Part => "    {msg:20} {decimal_bytes:>10}/{decimal_total_bytes:10} [{bar:20}]",
+        }
+    }
+
+    fn style(self) -> ProgressStyle {
+        // The templates are right: a test makes each of them.
+        ProgressStyle::with_template(self.template())
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("=> ")
+            .tick_chars("|/-\\ ")
+    }
 }
 
 impl Show for Bars {
@@ -197,9 +233,8 @@ mod tests {
 
     #[test]
     fn all_templates_are_valid() {
-        for (in_bytes, total) in [(true, true), (false, true), (true, false)] {
-            let bar = ProgressBar::hidden();
-            bar.set_style(style(in_bytes, total));
+        for unit in [Unit::Bytes, Unit::Steps, Unit::Nothing, Unit::Part] {
+            ProgressStyle::with_template(unit.template()).unwrap();
         }
     }
 }

@@ -194,6 +194,10 @@ fn retire(state: &mut State) {
     let Some(mut task) = state.current.take() else {
         return;
     };
+    if !state.changed {
+        // It was seen as it ended.
+        return;
+    }
     task.parts.retain(|part| part.completed);
     task.parts.truncate(MAX_PARTS);
     if state.finished.len() == MAX_FINISHED {
@@ -269,6 +273,15 @@ mod tests {
         let seen = tracker.look();
         assert_eq!(seen.finished[0].bytes.unwrap().done, 10);
         assert!(seen.closed);
+    }
+
+    #[test]
+    fn what_was_seen_is_not_shown_again() {
+        let tracker = Tracker::default();
+        tracker.begin(pulling(10));
+        assert!(tracker.look().current.is_some());
+        tracker.begin(Task::default());
+        assert!(tracker.look().finished.is_empty());
     }
 
     #[test]

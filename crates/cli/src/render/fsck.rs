@@ -1,95 +1,122 @@
 //! `hull fsck`: for people, and as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hull_store::fsck::{Checked, Finding, Report};
 use serde::Serialize;
 
 use super::{Style, quantity, text};
 
-/// How many findings of no consequence are listed without `--verbose`.
+/// How many findings that harm nothing are listed without `--verbose`.
 const SHOWN: usize = 3;
 
 /// The report for people.
 pub(crate) fn render(report: &Report, verbose: bool, style: Style) -> String {
     let mut out = format!("Checked {}.\n", checked(&report.checked));
-    let line = |text: String| {
-        let text = if verbose { text } else { text::shorten(&text) };
-        text::line(&text)
-    };
-    let mut damage = 0;
-    for finding in report.damage() {
-        damage += 1;
-        out.push_str(&format!(
-            "{} {}\n",
-            style.bad("damaged:"),
-            line(finding.to_string())
-        ));
-    }
-    let mut harmless: Vec<_> = report
-        .findings
-        .iter()
-        .filter(|found| !found.is_damage())
-        .collect();
-    let count = harmless.len();
-    if !verbose && count > SHOWN {
-        harmless.truncate(SHOWN);
-    }
-    for finding in &harmless {
-        out.push_str(&format!(
-            "{} {}\n",
-            style.faint("note:"),
-            line(finding.to_string())
-        ));
-    }
-    if harmless.len() < count {
-        out.push_str(&format!(
-            "      and {} more; `hull gc` removes what is unused\n",
-            count - harmless.len()
-        ));
-    }
-    if damage == 0 {
-        out.push_str(&format!(
-            "{}\n",
-            style.good("Everything is as it should be.")
-        ));
+    out.push_str(&damage(report, verbose, style));
+    out.push_str(&notes(report, verbose, style));
+    out.push_str(&verdict(report, style));
+    out
+}
+
+fn line(text: &str, verbose: bool) -> String {
+    if verbose {
+        text::line(text)
     } else {
-        let needed = affected(report);
-        if needed.is_empty() {
-            out.push_str("No deployment needs what is damaged.\n");
-        }
-        for reference in needed {
-            out.push_str(&format!("         needed by {}\n", line(reference)));
-        }
+        text::line(&text::shorten(text))
+    }
+}
+
+fn damage(report: &Report, verbose: bool, style: Style) -> String {
+    let mut out = String::new();
+    for finding in report.damage() {
+        let text = line(&finding.to_string(), verbose);
+        out.push_str(&format!("{} {text}\n", style.bad("damaged:")));
+    }
+    for user in affected(report) {
+        out.push_str(&format!("         needed by {}\n", line(&user, verbose)));
     }
     out
 }
 
+/// What is unusual and harms nothing.
+fn notes(report: &Report, verbose: bool, style: Style) -> String {
+    let harmless: Vec<_> = report
+        .findings
+        .iter()
+        .filter(|found| !found.is_damage())
+        .collect();
+    let shown = if verbose {
+        harmless.len()
+    } else {
+        SHOWN.min(harmless.len())
+    };
+    let mut out = String::new();
+    for finding in &harmless[..shown] {
+        let text = line(&finding.to_string(), verbose);
+        out.push_str(&format!("{} {text}\n", style.faint("note:")));
+    }
+    let more = harmless.len() - shown;
+    if more > 0 {
+        out.push_str(&format!("      and {more} more, which --verbose lists\n"));
+    }
+    out
+}
+
+fn verdict(report: &Report, style: Style) -> String {
+    let count = report.damage().count();
+    if count == 0 {
+        return format!("{}\n", style.good("Everything is as it should be."));
+    }
+    let damages = quantity::count(number(count), "thing is", "things are");
+    if affected(report).is_empty() {
+        return format!("{damages} damaged that no deployment needs: `hull gc` removes them.\n");
+    }
+    format!("{damages} damaged: `hull fsck --repair` downloads the images again.\n")
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
 fn checked(checked: &Checked) -> String {
-    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let objects = quantity::count(number(checked.objects), "file", "files");
     let images = quantity::count(number(checked.images), "image", "images");
     let streams = quantity::count(number(checked.streams), "record", "records");
-    match checked.measured {
+    match number(checked.measured) {
         0 => format!("{objects}, {images} and {streams}"),
-        measured => format!("{objects} ({measured} by fs-verity), {images} and {streams}"),
+        measured => {
+            let measured =
+                quantity::count(measured, "of them by fs-verity", "of them by fs-verity");
+            format!("{objects} ({measured}), {images} and {streams}")
+        }
     }
 }
 
-/// The references that lead to something damaged, each once.
+/// The deployments and other references that lead to something damaged, each once.
 fn affected(report: &Report) -> Vec<String> {
-    let mut needed = std::collections::BTreeSet::new();
+    let mut needed = BTreeSet::new();
     for finding in report.damage() {
         let users = match finding {
             Finding::Missing { users, .. } | Finding::Damaged { users, .. } => users.as_slice(),
             Finding::NotWhatItIsLinkedAs { user, .. } => std::slice::from_ref(user),
             _ => &[],
         };
-        for user in users {
-            needed.extend(report.references.get(user).into_iter().flatten().cloned());
-        }
+        let references = users
+            .iter()
+            .filter_map(|user| report.references.get(user))
+            .flatten();
+        needed.extend(references.map(|reference| named(reference)));
     }
     needed.into_iter().collect()
+}
+
+/// A deployment has two references, one to its image and one to its layers.
+fn named(reference: &str) -> String {
+    match reference.split_once("hull/deployments/") {
+        Some((_, deployment)) => format!("deployment {deployment}"),
+        None => reference.to_owned(),
+    }
 }
 
 /// The report for programs.
@@ -99,7 +126,7 @@ pub(crate) struct Document {
     sound: bool,
     checked: BTreeMap<&'static str, usize>,
     findings: Vec<Item>,
-    /// The references that lead to something damaged.
+    /// Deployments and other references that need something damaged.
     affected: Vec<String>,
 }
 

@@ -12,3 +12,6 @@ pub(crate) mod text;
 pub(crate) mod update;
 
 pub(crate) use style::Style;
+
+#[cfg(test)]
+mod tests;

@@ -67,24 +67,32 @@ pub(crate) fn offer(offer: &Offer, style: Style) -> String {
     if let Some(version) = &offer.version {
         let created = offer.created.as_deref().map(super::status::whole_seconds);
         let created = created.map(|time| format!(" ({time})")).unwrap_or_default();
-        out.push_str(&format!("  Version: {}{created}\n", text::line(version)));
+        out.push_str(&row(
+            "Version",
+            &format!("{}{created}", text::line(version)),
+        ));
     }
     out.push_str(&digest_line(&offer.manifest_digest));
     out.push_str(&layers_line(offer));
     out
 }
 
+fn row(label: &str, value: &str) -> String {
+    format!("{label:>10}: {value}\n")
+}
+
 fn digest_line(digest: &str) -> String {
-    format!("   Digest: {}\n", text::line(digest))
+    row("Digest", &text::line(digest))
 }
 
 fn layers_line(offer: &Offer) -> String {
     let here = offer.all.count.saturating_sub(offer.missing.count);
-    format!(
-        " Download: {} of {} ({here} of {} are here)\n",
-        quantity::bytes(offer.missing.bytes),
-        quantity::bytes(offer.all.bytes),
-        quantity::count(offer.all.count, "layer", "layers"),
+    let missing = quantity::bytes(offer.missing.bytes);
+    let all = quantity::bytes(offer.all.bytes);
+    let layers = quantity::count(offer.all.count, "layer", "layers");
+    row(
+        "Download",
+        &format!("{missing} of {all} ({here} of {layers} are here)"),
     )
 }
 
@@ -126,11 +134,11 @@ pub(crate) fn outcome(outcome: &Outcome, style: Style) -> String {
             deployment,
             manifest_digest,
         } => format!(
-            "{} The newest image did not come up here before (deployment {}), so it is not tried \
-             again; `hull switch` to it does.\n{}",
+            "{} The newest image did not come up here before, so it is not tried again;\n\
+             `hull switch` to it does that.\n{}{}",
             style.warning("No changes."),
-            text::shorten(&deployment.to_string()),
-            digest_line(manifest_digest)
+            digest_line(manifest_digest),
+            row("Deployment", &text::shorten(&deployment.to_string())),
         ),
         Outcome::Downloaded(image) => format!(
             "Downloaded {}.\n{}It waits for `hull upgrade --from-downloaded`.\n",
@@ -151,10 +159,13 @@ fn staged_text(staged: &Staged, style: Style) -> String {
         ": the next boot starts it.\n{}",
         digest_line(&image.manifest_digest)
     ));
-    out.push_str(&format!(
-        "Deployment: {} ({} downloaded)\n",
-        text::shorten(&staged.plan.name.to_string()),
-        quantity::bytes(staged.downloaded_bytes)
+    out.push_str(&row(
+        "Deployment",
+        &text::shorten(&staged.plan.name.to_string()),
+    ));
+    out.push_str(&row(
+        "Downloaded",
+        &quantity::bytes(staged.downloaded_bytes),
     ));
     out.push_str(&removed(&staged.removed));
     for note in staged.notes.iter().chain(&staged.conflicts) {
