@@ -493,6 +493,25 @@ fn an_image_that_is_not_in_the_store_is_named() {
 }
 
 #[test]
+fn an_object_that_is_missing_is_named_with_the_file_that_needs_it() {
+    on_machine(On::Disk, |machine| {
+        let image = machine.put_image(&[("etc/file", LONG)]);
+        let object = fsverity::digest(LONG);
+        let path = format!("composefs/objects/{}", object.to_object_path());
+        fs::remove_file(machine.physical(&path)).unwrap();
+        let name = machine.deploy(image, 1, None);
+        let error = machine
+            .boot_with(composefs_argument(&image, false))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("/etc/file"), "{error}");
+        assert!(error.contains(&object.to_hex()), "{error}");
+        let etc = machine.physical(&format!("state/deploy/{name}/etc"));
+        assert!(!etc.exists());
+    });
+}
+
+#[test]
 fn a_required_verity_that_the_image_does_not_have_is_refused() {
     on_machine(On::Disk, |machine| {
         let image = machine.put_image(&[]);

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use hull_erofs::fsverity::ObjectId;
+use hull_erofs::tree::Tree;
 use hull_sys::dir;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -38,13 +40,13 @@ pub(super) fn ensure(
         }
     }
     let record = record::read(deployment)?;
-    let theirs = EtcTree::from_image(&read_tree(image.id, &image.file)?, |id| {
-        store.open_object(id)
-    });
+    let tree = read_tree(image.id, &image.file)?;
     let (base, mine) = match record.previous {
-        Some(previous) => previous_versions(store, physical, previous)?,
+        Some(previous) => previous_versions(store, physical, previous, (image.id, &tree))?,
         None => (None, installed(deployment)?),
     };
+    let theirs = EtcTree::from_image(&tree, |id| store.open_object(id));
+    drop(tree);
     watch.step("versions of etc");
     let plan = etc_merge::plan(base.as_ref(), &mine, &theirs, Policy::default())?;
     watch.step("merge");
@@ -64,6 +66,7 @@ fn previous_versions<'s>(
     store: &'s Store,
     physical: BorrowedFd<'_>,
     previous: DeploymentName,
+    booted: (ObjectId, &Tree),
 ) -> Result<(Option<EtcTree<'s>>, EtcTree<'s>), SetupError> {
     let gone = |what| {
         move |source| SetupError::NoPrevious {
@@ -79,12 +82,16 @@ fn previous_versions<'s>(
         // /etc. So nothing was changed.
         return Ok((None, EtcTree::empty()));
     };
-    let file = store
-        .open_image(&previous.digest)
-        .map_err(gone("its image in the store"))?;
-    let base = EtcTree::from_image(&read_tree(previous.digest, &file)?, |id| {
-        store.open_object(id)
-    });
+    let open = |id: &ObjectId| store.open_object(id);
+    // Other kernel arguments, and the same image.
+    let base = if previous.digest == booted.0 {
+        EtcTree::from_image(booted.1, open)
+    } else {
+        let file = store
+            .open_image(&previous.digest)
+            .map_err(gone("its image in the store"))?;
+        EtcTree::from_image(&read_tree(previous.digest, &file)?, open)
+    };
     Ok((Some(base), EtcTree::scan(mine)?))
 }
 

@@ -44,9 +44,18 @@ impl Store {
         self.objects.as_fd()
     }
 
+    /// An object that is missing is named in the error: whoever reads it does
+    /// not know more than the file that it was for.
     pub(super) fn open_object(&self, id: &ObjectId) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
-        dir::open_beneath(&self.objects, id.to_object_path(), flags).map(File::from)
+        dir::open_beneath(&self.objects, id.to_object_path(), flags)
+            .map(File::from)
+            .map_err(|e| {
+                let text = format!(
+                    "object {id} of the store: {e}; boot another entry, and run `hull fsck` there"
+                );
+                io::Error::new(e.kind(), text)
+            })
     }
 
     /// Opens an image by its name; the link in `images` leads to the object.
