@@ -73,7 +73,7 @@ pub(crate) struct Upgrade {
     pub(crate) download_only: bool,
 
     /// Use the image that --download-only brought; ask no registry
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     pub(crate) from_downloaded: bool,
 
     /// With --check, exit with 77 if there is nothing new

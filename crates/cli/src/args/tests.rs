@@ -82,6 +82,7 @@ fn arguments_that_contradict_each_other_are_refused() {
         "hull upgrade --download-only --apply",
         "hull upgrade --download-only --from-downloaded",
         "hull upgrade --apply --dry-run",
+        "hull upgrade --from-downloaded --dry-run",
         "hull switch image --apply --dry-run",
         "hull rollback --apply --dry-run",
         "hull status --json --format yaml",
