@@ -1,6 +1,8 @@
 //! ext4, by mke2fs, in place.
 
 use std::fmt::Write as _;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use hull_sys::run::{Program, RunError};
@@ -89,14 +91,10 @@ fn sets_all_times() -> Result<bool, RunError> {
 /// Inodes of a fresh file system are given out in order, so they are those up
 /// to the number of used ones.
 fn set_change_times(recipe: &Recipe<'_>, place: &Place<'_>) -> Result<(), FilesystemError> {
-    let mut device = place.path.as_os_str().to_owned();
-    device.push(format!("?offset={}", place.offset));
-    let printed = tool("dumpe2fs", recipe).arg("-h").arg(&device).output()?;
-    let printed = String::from_utf8_lossy(&printed);
-    let used = field(&printed, "Inode count:")
-        .zip(field(&printed, "Free inodes:"))
-        .and_then(|(all, free)| all.checked_sub(free))
-        .unwrap_or(0);
+    let used = used_inodes(place).map_err(|source| FilesystemError::Superblock {
+        path: place.path.into(),
+        source,
+    })?;
     let mut commands = String::new();
     for inode in FIRST_INODE..=used {
         // Writing to a string cannot fail.
@@ -104,6 +102,8 @@ fn set_change_times(recipe: &Recipe<'_>, place: &Place<'_>) -> Result<(), Filesy
     }
     let script = recipe.scratch.join("debugfs.commands");
     write_scratch(&script, &commands)?;
+    let mut device = place.path.as_os_str().to_owned();
+    device.push(format!("?offset={}", place.offset));
     tool("debugfs", recipe)
         .arg("-w")
         .arg("-f")
@@ -114,11 +114,20 @@ fn set_change_times(recipe: &Recipe<'_>, place: &Place<'_>) -> Result<(), Filesy
 }
 
 /// The first inode that is not the file system's own: `lost+found`.
-const FIRST_INODE: u64 = 11;
+const FIRST_INODE: u32 = 11;
 
-fn field(printed: &str, name: &str) -> Option<u64> {
-    let line = printed.lines().find(|line| line.starts_with(name))?;
-    line[name.len()..].trim().parse().ok()
+/// How many inodes are used: `s_inodes_count` less `s_free_inodes_count`.
+fn used_inodes(place: &Place<'_>) -> io::Result<u32> {
+    let mut superblock = [0; 20];
+    place
+        .file
+        .read_exact_at(&mut superblock, place.offset + 1024)?;
+    let number = |at: usize| {
+        let mut bytes = [0; 4];
+        bytes.copy_from_slice(&superblock[at..at + 4]);
+        u32::from_le_bytes(bytes)
+    };
+    Ok(number(0).saturating_sub(number(16)))
 }
 
 fn write_scratch(path: &Path, text: &str) -> Result<(), FilesystemError> {

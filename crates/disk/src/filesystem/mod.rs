@@ -168,6 +168,14 @@ pub enum FilesystemError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// What mke2fs wrote could not be read.
+    #[error("cannot read the file system that mke2fs made on {path}")]
+    Superblock {
+        /// The disk.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The finished file system could not be moved to its place.
     #[error("cannot copy the file system to its place on {path}")]
     Copy {

@@ -212,7 +212,7 @@ fn a_target_file_system_that_fills_up_while_writing_leaves_no_target() {
         let error = crate::system::install_with(asked, &mut stage, &mut |phase| {
             // Somebody else takes the room that was there when it was looked at.
             if matches!(phase, hull_disk::install::Phase::Write(_)) {
-                fs::write(target.join(filler()), pattern(136 << 20)).unwrap();
+                fs::write(target.join(filler()), vec![1; 136 << 20]).unwrap();
             }
         })
         .unwrap_err();
