@@ -261,3 +261,45 @@ fn what_a_killed_run_left_is_taken_over() {
     assert!(verified.contains("No problems found"), "{verified}");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn a_disk_that_does_not_keep_what_was_written_is_found_out() {
+    for (offset, expected) in [
+        (512 + 60, "partition table at byte 0 reads back differently"),
+        (2 * GIB - 100, "reads back differently"),
+        (
+            MIB + 100,
+            "file system of the EFI system partition reads back differently",
+        ),
+        (
+            20 * MIB,
+            "on the EFI system partition reads back differently",
+        ),
+        (513 * MIB + 1024 + 0x68, "root file system of"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.raw");
+        let partial = directory.path().join(".disk.raw.partial");
+        let mut stage = crate::system::TestStage::new(plain);
+        let error = crate::system::install_with(request(&path), &mut stage, &mut |phase| {
+            if phase == hull_disk::install::Phase::Verify {
+                use std::os::unix::fs::FileExt;
+                let disk = fs::File::options()
+                    .read(true)
+                    .write(true)
+                    .open(&partial)
+                    .unwrap();
+                let mut byte = [0];
+                disk.read_exact_at(&mut byte, offset).unwrap();
+                disk.write_all_at(&[!byte[0]], offset).unwrap();
+            }
+        })
+        .unwrap_err();
+        let text = told(&error);
+        assert!(
+            text.contains(expected),
+            "{offset}: {expected} is not in {text}"
+        );
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
