@@ -3,6 +3,7 @@
 PREFIX  ?= /usr
 DESTDIR ?=
 CARGO   ?= cargo
+OUT     ?= $(or $(CARGO_TARGET_DIR),target)
 TARGET  ?= $(shell rustc -vV | sed -n 's/^host: //p')
 # setup-root runs in initrds of any age, so it brings its C library along.
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked --release --target $(TARGET)
@@ -43,11 +44,12 @@ bench:
 
 ## make install  install hull below $(DESTDIR): into a machine, or into an image that is being built
 install: build
-	install -D -m 755 target/release/hull $(DESTDIR)$(PREFIX)/bin/hull
-	install -D -m 755 target/$(TARGET)/release/setup-root $(DESTDIR)$(PREFIX)/lib/hull/setup-root
+	install -D -m 755 $(OUT)/release/hull $(DESTDIR)$(PREFIX)/bin/hull
+	install -D -m 755 $(OUT)/$(TARGET)/release/setup-root $(DESTDIR)$(PREFIX)/lib/hull/setup-root
 	cp -r --no-preserve=ownership dist/usr/. $(DESTDIR)$(PREFIX)/
-	target/release/hull internals man $(DESTDIR)$(PREFIX)/share/man/man8
-	target/release/hull internals completions $(DESTDIR)$(PREFIX)/share
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8
+	$(OUT)/release/hull internals man $(DESTDIR)$(PREFIX)/share/man/man8
+	$(OUT)/release/hull internals completions $(DESTDIR)$(PREFIX)/share
 
 clean:
 	$(CARGO) clean

@@ -8,6 +8,8 @@ use base64::Engine as _;
 use hull_boot::kernel::{NotBootable, StoredFile};
 use hull_boot::loader;
 use hull_boot::record::{DeploymentName, Operation};
+use hull_erofs::Tree;
+use hull_erofs::tree::{Content, Entry};
 use hull_oci::{Image, Progress, PullError, PullOptions, Reference};
 use hull_store::{Session, StoreError};
 use hull_sys::durable;
@@ -142,7 +144,7 @@ pub fn install(
             kernel_arguments: request.kernel_arguments,
             previous: None,
             setup_root: request.setup_root,
-            etc_additions: etc_additions(request.root_ssh_keys.as_deref()),
+            etc_additions: etc_additions(&fetched.sealed.tree, request.root_ssh_keys.as_deref()),
         },
     )?;
     let stream = fetched.image.stream();
@@ -204,12 +206,13 @@ fn write_boot_loader(machine: &Machine, loader_file: StoredFile) -> Result<(), I
 
 /// ssh keys travel as a tmpfiles.d line in /etc, as in bootc: root's home is
 /// in /var, and may be made by tmpfiles.d itself.
-fn etc_additions(root_ssh_keys: Option<&[u8]>) -> BTreeMap<String, Vec<u8>> {
+fn etc_additions(tree: &Tree, root_ssh_keys: Option<&[u8]>) -> BTreeMap<String, Vec<u8>> {
     let mut additions = BTreeMap::new();
     if let Some(keys) = root_ssh_keys {
+        let home = root_home(tree);
         let encoded = base64::engine::general_purpose::STANDARD.encode(keys);
         let text = format!(
-            "# Root's ssh keys, as given to hull install.\nd /root/.ssh 0700 root root -\nf~ /root/.ssh/authorized_keys 0600 root root - {encoded}\n"
+            "# Root's ssh keys, as given to hull install.\nd {home}/.ssh 0700 root root -\nf~ {home}/.ssh/authorized_keys 0600 root root - {encoded}\n"
         );
         additions.insert(
             "tmpfiles.d/hull-root-ssh.conf".to_owned(),
@@ -217,4 +220,46 @@ fn etc_additions(root_ssh_keys: Option<&[u8]>) -> BTreeMap<String, Vec<u8>> {
         );
     }
     additions
+}
+
+/// Where /root leads: systemd-tmpfiles works in the order of the paths, so a
+/// path through the link would come before the directory behind it is made.
+fn root_home(tree: &Tree) -> String {
+    let link = match tree.lookup(b"root") {
+        Some(Entry::Leaf(_, leaf)) => match &leaf.content {
+            Content::Symlink(target) => std::str::from_utf8(target).ok(),
+            _ => None,
+        },
+        _ => None,
+    };
+    match link {
+        Some(target) => format!("/{}", target.trim_start_matches('/')),
+        None => "/root".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hull_erofs::tree::{Leaf, Metadata, Node};
+
+    #[test]
+    fn keys_go_where_the_link_of_root_s_home_leads() {
+        let mut tree = Tree::default();
+        assert_eq!(root_home(&tree), "/root");
+        let leaf = tree.add_leaf(Leaf {
+            metadata: Metadata::default(),
+            content: Content::Symlink(b"var/roothome".as_slice().into()),
+        });
+        let name = b"root".as_slice();
+        tree.root.entries.insert(name.into(), Node::Leaf(leaf));
+        let additions = etc_additions(&tree, Some(b"key"));
+        let text =
+            String::from_utf8_lossy(&additions["tmpfiles.d/hull-root-ssh.conf"]).into_owned();
+        assert!(
+            text.contains("f~ /var/roothome/.ssh/authorized_keys"),
+            "{text}"
+        );
+        assert!(text.contains(" a2V5\n"), "{text}");
+    }
 }

@@ -101,18 +101,27 @@ impl Machine {
         let os = durable::make_dir(&state, "os", 0o755).map_err(doing("/state/os"))?;
         durable::make_dir(&os, "default", 0o755).map_err(doing("/state/os/default"))?;
         let store = dir::open_dir_beneath(&root, STORE).map_err(doing("/composefs"))?;
-        drop(Store::create(store, verity)?);
-        Self::open(root, esp, now)
+        let store = Store::create(store, verity)?;
+        Self::around(root, esp, store, now)
     }
 
     /// Opens a machine whose physical root and ESP are these directories.
     pub fn open(root: OwnedFd, esp: OwnedFd, now: String) -> Result<Self, MachineError> {
         let store = dir::open_dir_beneath(&root, STORE).map_err(doing("/composefs"))?;
+        Self::around(root, esp, Store::open(store)?, now)
+    }
+
+    fn around(
+        root: OwnedFd,
+        esp: OwnedFd,
+        store: Store,
+        now: String,
+    ) -> Result<Self, MachineError> {
         let state_dir = dir::open_dir_beneath(&root, "state").map_err(doing("/state"))?;
         let deployments =
             dir::open_dir_beneath(&root, DEPLOYMENTS).map_err(doing("/state/deploy"))?;
         Ok(Self {
-            store: Store::open(store)?,
+            store,
             state_dir,
             deployments,
             root,

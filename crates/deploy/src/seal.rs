@@ -4,7 +4,7 @@
 use hull_boot::kargs::{self, KargsError};
 use hull_boot::kernel::{self, BootFiles, NotBootable, StoredFile};
 use hull_erofs::image as erofs;
-use hull_erofs::{ObjectId, Tree, transform};
+use hull_erofs::{ObjectId, Tree, selinux, transform};
 use hull_oci::Image;
 use hull_oci::layer::MergeError;
 use hull_store::{Session, Store, StoreError};
@@ -59,6 +59,9 @@ pub enum SealError {
     /// It lacks a directory that a root file system needs.
     #[error("the image cannot be a root file system: {0}")]
     Root(#[from] transform::TransformError),
+    /// Its SELinux policy cannot be used.
+    #[error("the image's SELinux labels: {0}")]
+    Selinux(#[from] selinux::LabelError<StoreError>),
     /// The EROFS writer refused.
     #[error("the image's tree cannot be written as EROFS: {0}")]
     Write(#[from] erofs::WriteError),
@@ -115,6 +118,8 @@ pub fn seal(session: &Session, image: &Image) -> Result<Sealed, SealError> {
     let (mut tree, facts) = inspect(session.store(), image)?;
     transform::oci_root(&mut tree)?;
     transform::prepare_for_boot(&mut tree)?;
+    let store = session.store();
+    selinux::label(&mut tree, |id, size| store.read_object(id, size))?;
     let digest = session.put_image(&erofs::write(&tree)?)?;
     Ok(Sealed {
         digest,

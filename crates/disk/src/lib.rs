@@ -25,5 +25,4 @@ pub mod signature;
 pub mod size;
 mod sparse;
 pub mod staging;
-pub mod system;
 pub mod target;

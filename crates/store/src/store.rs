@@ -22,6 +22,9 @@ pub enum Verity {
     Required,
     /// Enable it where the file system has it.
     WhereSupported,
+    /// Leave it alone, also where the file system has it: for a store that is
+    /// copied to another file system before it is used.
+    Never,
 }
 
 /// A store: one directory with objects, images, streams and references.
@@ -53,10 +56,25 @@ impl Store {
             initialize(&dir, verity)?;
         }
         let store = Self::open(dir)?;
-        if verity == Verity::Required && !store.verity() {
-            return Err(StoreError::NoVerity);
+        match verity {
+            Verity::Required if !store.verity() => Err(StoreError::NoVerity),
+            Verity::Never => store.without_verity(),
+            _ => Ok(store),
         }
-        Ok(store)
+    }
+
+    /// The same store, whose sessions enable no fs-verity.
+    fn without_verity(self) -> Result<Self, StoreError> {
+        let root = self.root().try_clone_to_owned();
+        let root = root.during(|| "opening the store again".to_owned())?;
+        let inner = Inner {
+            root,
+            meta: self.inner.meta.clone(),
+            verity: false,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Opens the store in the directory `dir`. Nothing is written.
@@ -286,7 +304,7 @@ fn initialize(root: &OwnedFd, verity: Verity) -> Result<(), StoreError> {
     if has_objects(root)? {
         return Err(StoreError::OldFormat);
     }
-    let supported = hull_sys::verity::probe(root).during(probing)?;
+    let supported = verity != Verity::Never && hull_sys::verity::probe(root).during(probing)?;
     if verity == Verity::Required && !supported {
         return Err(StoreError::NoVerity);
     }

@@ -318,7 +318,12 @@ mod tests {
 
     #[test]
     fn messages_are_what_it_said_on_standard_error() {
-        assert_eq!(shell("echo out; echo one >&2; echo two >&2").messages().unwrap(), "one; two");
+        assert_eq!(
+            shell("echo out; echo one >&2; echo two >&2")
+                .messages()
+                .unwrap(),
+            "one; two"
+        );
     }
 
     #[test]

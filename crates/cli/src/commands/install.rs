@@ -166,7 +166,7 @@ struct System<'a> {
 impl Stage for System<'_> {
     fn fetch(&mut self, root: OwnedFd, esp: OwnedFd) -> Result<Fetched, StageError> {
         // fs-verity does not survive the packing; the machine enables it.
-        let mut machine = Machine::create(root, esp, Verity::WhereSupported, clock::now())?;
+        let mut machine = Machine::create(root, esp, Verity::Never, clock::now())?;
         let fetched = system::fetch(&machine, &self.source, &self.pull, &self.pulling)?;
         let created = fetched.created().and_then(timestamp::checked);
         let seconds = created.as_deref().and_then(timestamp::seconds).unwrap_or(0);

@@ -27,11 +27,18 @@ pub(crate) fn find() -> Result<Option<Vec<u8>>, Failure> {
     Ok(None)
 }
 
-/// Beside hull's program is where a build leaves it.
+/// Where hull's program was installed below another directory, or is run from
+/// where it was built.
 fn candidates() -> impl Iterator<Item = PathBuf> {
     let program = std::env::current_exe().ok();
-    let beside = program.and_then(|program| Some(program.parent()?.join("setup-root")));
-    std::iter::once(PathBuf::from(INSTALLED)).chain(beside)
+    let directory = program.and_then(|program| Some(program.parent()?.to_owned()));
+    let others = directory.map(|directory| {
+        [
+            directory.join("../lib/hull/setup-root"),
+            directory.join("setup-root"),
+        ]
+    });
+    std::iter::once(PathBuf::from(INSTALLED)).chain(others.into_iter().flatten())
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

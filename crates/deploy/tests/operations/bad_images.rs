@@ -1,0 +1,140 @@
+//! Bad images: refused by name, the store and the entries as they were, and
+//! the next try fine.
+
+use crate::image::{INITRD, LOADER, Recipe, recipe};
+use crate::world::World;
+
+/// Upgrades to a bad image, wants this in the message, then to a good one.
+fn refused(bad: &Recipe, expected: &str) {
+    let world = World::running();
+    let before = world.machine().observe().unwrap();
+    world.publish(bad);
+    let error = world.upgrade().unwrap_err();
+    let message = chain(&error);
+    assert!(message.contains(expected), "{message}");
+    let after = world.machine().observe().unwrap();
+    assert_eq!(before.entries, after.entries);
+    assert_eq!(before.deployments.len(), after.deployments.len());
+    assert_eq!(world.next_version(), "1");
+    world.publish(&recipe("3"));
+    world.upgrade().unwrap();
+    assert_eq!(world.next_version(), "3");
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[test]
+fn an_image_without_a_kernel_is_refused() {
+    let bad = Recipe {
+        without: &["usr/lib/modules/6.12/vmlinuz"],
+        ..recipe("2")
+    };
+    refused(&bad, "no kernel");
+}
+
+#[test]
+fn an_image_with_two_kernels_is_refused() {
+    let bad = Recipe {
+        with: &[("usr/lib/modules/6.13/vmlinuz", "another kernel")],
+        ..recipe("2")
+    };
+    refused(&bad, "6.12, 6.13");
+}
+
+#[test]
+fn an_image_without_an_initrd_is_refused() {
+    refused(
+        &Recipe {
+            without: &[INITRD],
+            ..recipe("2")
+        },
+        "no initrd",
+    );
+}
+
+#[test]
+fn an_image_for_another_platform_is_refused() {
+    let bad = Recipe {
+        architecture: Some("s390x"),
+        ..recipe("2")
+    };
+    refused(&bad, "s390x");
+}
+
+#[test]
+fn an_image_whose_setup_root_is_of_another_age_is_refused() {
+    let bad = Recipe {
+        without: &["usr/lib/hull/setup-root.version"],
+        with: &[("usr/lib/hull/setup-root.version", "formats=8-9")],
+        ..recipe("2")
+    };
+    refused(&bad, "formats 8 to 9");
+}
+
+#[test]
+fn an_image_with_bad_kernel_arguments_is_refused_with_the_file_name() {
+    let bad = Recipe {
+        with: &[("usr/lib/bootc/kargs.d/9.toml", "kargs = 1")],
+        ..recipe("2")
+    };
+    refused(&bad, "9.toml");
+}
+
+#[test]
+fn an_image_that_cannot_mount_its_root_is_refused_where_hull_has_no_setup_root_to_add() {
+    let bad = Recipe {
+        without: &["usr/lib/hull/setup-root.version"],
+        ..recipe("2")
+    };
+    refused(&bad, "setup-root");
+}
+
+#[test]
+fn an_image_without_a_boot_loader_cannot_be_installed() {
+    let world = World::empty();
+    world.publish(&Recipe {
+        without: &[LOADER],
+        ..recipe("1")
+    });
+    let error = world.install().unwrap_err();
+    assert!(chain(&error).contains("no systemd-boot"), "{error}");
+    assert!(!world.has_entry());
+    world.publish(&recipe("1"));
+    world.install().unwrap();
+    assert_eq!(world.next_version(), "1");
+}
+
+#[test]
+fn a_layer_whose_bytes_changed_is_refused_and_pulled_when_it_is_right_again() {
+    let world = World::running();
+    world.publish(&recipe("2"));
+    let blobs = world.path().join("layout/blobs/sha256");
+    let mut damaged = Vec::new();
+    for entry in std::fs::read_dir(blobs).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        if bytes.len() > 4096 {
+            let mut changed = bytes.clone();
+            changed[700] ^= 1;
+            crate::image::write(&path, &changed);
+            damaged.push((path, bytes));
+        }
+    }
+    let error = world.upgrade().unwrap_err();
+    assert!(chain(&error).contains("sha256:"), "{error}");
+    assert_eq!(world.next_version(), "1");
+    for (path, bytes) in damaged {
+        crate::image::write(&path, &bytes);
+    }
+    world.upgrade().unwrap();
+    assert_eq!(world.next_version(), "2");
+}

@@ -1,0 +1,12 @@
+//! Whole operations on a machine of two directories: what they do, what is
+//! left when they are cut at any step, and what bad images do to them.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod bad_images;
+mod cuts;
+mod image;
+mod life;
+mod world;
