@@ -27,6 +27,17 @@ pub(super) struct Registry {
     scheme: OnceLock<Scheme>,
 }
 
+/// Whether a registry is on this machine, so that nobody is between: then plain
+/// HTTP and any certificate will do, as for Docker.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let address: Option<std::net::IpAddr> = name.parse().ok();
+    name == "localhost" || address.is_some_and(|address| address.is_loopback())
+}
+
 impl Registry {
     pub(super) fn open(
         reference: &RegistryReference,
@@ -36,7 +47,7 @@ impl Registry {
             reference,
             insecure,
         } = options.load_registries()?.resolve(reference)?;
-        let trust = if insecure || options.insecure {
+        let trust = if insecure || options.insecure || is_loopback(reference.host()) {
             Trust::Unverified
         } else {
             Trust::Verified
@@ -248,5 +259,32 @@ impl Read for Body {
                 },
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loopback;
+
+    #[test]
+    fn only_this_machine_is_trusted_without_a_certificate() {
+        for host in [
+            "localhost",
+            "localhost:5000",
+            "127.0.0.1:5000",
+            "127.8.0.1",
+            "[::1]:5000",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "localhost.example",
+            "10.0.2.2:5000",
+            "quay.io",
+            "[fe80::1]",
+            "127.example",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
     }
 }
