@@ -107,14 +107,14 @@ impl HostState {
             .as_ref()
             .and_then(|next| self.deployment(next))
             .is_some_and(|next| next.has_etc);
-        let staged = next.clone().filter(|_| !next_was_booted);
+        let staged = next.filter(|_| !next_was_booted);
         let rollback_queued = next.is_some() && next_was_booted && self.booted.is_some();
         let rollback = match next {
             Some(next) if rollback_queued => Some(next),
             _ => self.rollback_target(staged.as_ref()),
         };
         Roles {
-            booted: self.booted.clone(),
+            booted: self.booted,
             staged,
             rollback,
             rollback_queued,

@@ -3,6 +3,10 @@
 //! Names and conflicts are bootc's wherever bootc has the verb, so that
 //! scripts keep working. Help texts are for somebody who has not read the
 //! manual; man pages and completions are made from the same definitions.
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "the comments of arguments are the text of --help, not links"
+)]
 
 pub(crate) mod host;
 pub(crate) mod images;
