@@ -1,6 +1,6 @@
 //! Reading tar archives: ustar, POSIX.1-2001 (PAX), GNU and old ones.
 //!
-//! [`Members`] takes header blocks from an [`Input`] and gives one [`Member`]
+//! `Members` takes header blocks from an `Input` and gives one `Member`
 //! after the other, with everything that its headers say about it applied; the
 //! data behind each member is the caller's to take. It keeps the raw blocks, so
 //! that the archive can be given back bit for bit.
