@@ -36,6 +36,7 @@ pub(crate) fn run(args: &ToDisk, context: &Context<'_>) -> Result<ExitCode, Fail
         Some(name) => sources::reference(name, args.target_transport)?,
         None => source.clone(),
     };
+    progress::check(&args.progress)?;
     let preparation = Preparation::new(request(args)?)?;
     if args.dry_run {
         output::print(&format!("{source} would be installed.\n{preparation}"))?;

@@ -8,6 +8,7 @@ use super::update::{self, Wish};
 use super::{Context, sources, this_machine};
 use crate::args::host::Switch;
 use crate::failure::Failure;
+use crate::progress;
 
 /// Why no signature can be asked for.
 pub(crate) const NO_SIGNATURES: &str =
@@ -22,6 +23,7 @@ pub(crate) fn run(args: &Switch, context: &Context<'_>) -> Result<ExitCode, Fail
         });
     }
     let reference = sources::reference(&args.image, args.transport)?;
+    progress::check(&args.progress)?;
     let machine = this_machine()?;
     let wish = Wish {
         goal: Goal::Switch(reference),

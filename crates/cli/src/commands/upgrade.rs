@@ -10,10 +10,12 @@ use super::{Context, sources, this_machine};
 use crate::args::host::Upgrade;
 use crate::failure::Failure;
 use crate::hints::NOTHING_NEW;
+use crate::progress;
 use crate::{output, render};
 
 /// Follows the reference of the running image.
 pub(crate) fn run(args: &Upgrade, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    progress::check(&args.progress)?;
     let machine = this_machine()?;
     let wish = Wish {
         goal: Goal::Upgrade,

@@ -21,6 +21,12 @@ pub(crate) use tracker::{Amount, Task};
 use crate::args::ProgressOptions;
 use crate::environment::Environment;
 
+/// Looks whether `--progress-fd` can be written to. To be called first: later
+/// the number may be that of a file which hull has opened itself.
+pub(crate) fn check(options: &ProgressOptions) -> Result<(), InvalidFd> {
+    options.progress_fd.map(fd::open).transpose().map(drop)
+}
+
 /// Shows progress where the command line wants it, else where it is of use.
 pub(crate) fn start(
     options: &ProgressOptions,
