@@ -12,6 +12,7 @@ use crate::failure::Failure;
 /// How to pull, as the command line and the environment say.
 pub(crate) fn pull_options(auth: &Auth, context: &Context<'_>) -> PullOptions {
     let mut source = SourceOptions::for_root(Path::new("/"));
+    source.trust_loopback = true;
     source.auth.explicit = auth.authfile.clone();
     source.auth.environment = context.environment.registry_auth_file.clone();
     source.auth.runtime_dir = context.environment.runtime_dir.clone();

@@ -39,6 +39,8 @@ pub struct SourceOptions {
     pub containers_dir: Option<PathBuf>,
     /// Allows plain HTTP and unverified TLS, as `insecure = true` does for one registry.
     pub insecure: bool,
+    /// Allows the same for registries on this machine, as Docker does: nobody is between.
+    pub trust_loopback: bool,
     /// How long to wait for servers.
     pub timeouts: Timeouts,
     /// How often to try again.

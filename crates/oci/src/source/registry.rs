@@ -27,8 +27,7 @@ pub(super) struct Registry {
     scheme: OnceLock<Scheme>,
 }
 
-/// Whether a registry is on this machine, so that nobody is between: then plain
-/// HTTP and any certificate will do, as for Docker.
+/// Whether a registry is on this machine.
 fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
@@ -47,7 +46,8 @@ impl Registry {
             reference,
             insecure,
         } = options.load_registries()?.resolve(reference)?;
-        let trust = if insecure || options.insecure || is_loopback(reference.host()) {
+        let on_this_machine = options.trust_loopback && is_loopback(reference.host());
+        let trust = if insecure || options.insecure || on_this_machine {
             Trust::Unverified
         } else {
             Trust::Verified
