@@ -96,7 +96,9 @@ impl Bench {
     fn stage(&self, forget_boot_files: bool) -> Vec<Duration> {
         let mut times = Vec::new();
         for run in 0..=2 * RUNS {
-            let goal = if run % 2 == 0 { &self.v2 } else { &self.v1 };
+            // The second time goes on where the first ended.
+            let turn = run + usize::from(forget_boot_files);
+            let goal = if turn % 2 == 0 { &self.v2 } else { &self.v1 };
             let machine = self.machine();
             // Into the store first: the pull is not what is measured.
             let mut wanted = request(Goal::Switch(goal.clone()));
@@ -128,7 +130,7 @@ impl Bench {
             let machine = self.machine();
             let newest = machine.observe().unwrap().deployments[0].name;
             machine.pin(&newest, true).unwrap();
-            let goal = if run % 2 == 0 { &self.v1 } else { &self.v2 };
+            let goal = if run % 2 == 0 { &self.v2 } else { &self.v1 };
             update::update(&machine, &request(Goal::Switch(goal.clone())), &Silent).unwrap();
         }
         let count = self.machine().observe().unwrap().deployments.len();
