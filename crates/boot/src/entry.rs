@@ -188,9 +188,10 @@ pub enum EntryError {
 /// Where the loader puts an entry in its list: the lowest key is started first.
 ///
 /// BLS 1.0 "Sorting" for entries of one sort key: those with no tries left come
-/// last, then the version counts, descending.
-pub fn loader_order(name: &EntryName) -> (bool, Reverse<u32>) {
-    (name.is_bad(), Reverse(name.order))
+/// last, then the version counts, descending. A cut while an entry is blessed
+/// leaves it twice: the good one is the one that stays.
+pub fn loader_order(name: &EntryName) -> (bool, Reverse<u32>, bool) {
+    (name.is_bad(), Reverse(name.order), name.counter.is_some())
 }
 
 #[cfg(test)]

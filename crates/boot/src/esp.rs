@@ -165,7 +165,8 @@ impl Esp {
         mut open: impl FnMut(&BootFile) -> io::Result<Box<dyn Read>>,
     ) -> Result<String, EspError> {
         let directory = directory_name(files);
-        if self.holds(&directory, files) {
+        // A power cut may have left the names without the content: FAT orders nothing.
+        if self.holds(&directory, files) && self.verify(&directory, files).is_ok() {
             return Ok(directory);
         }
         self.check_space(files)?;

@@ -45,7 +45,8 @@ pub enum BlessError {
 /// written and on disk before the counted one goes. Then removes what is old.
 pub fn bless(machine: &Machine) -> Result<Blessed, BlessError> {
     let deployment = machine.booted.ok_or(BlessError::NotBooted)?;
-    let _lock = machine.lock()?;
+    // A system on trial that is not blessed reboots: being busy is no reason for that.
+    let _lock = machine.lock_patiently()?;
     let state = machine.observe()?;
     let failed = |error| BlessError::Machine(MachineError::Esp(error));
     let record = &state

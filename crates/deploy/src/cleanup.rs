@@ -163,7 +163,11 @@ pub(crate) fn make_room_on_esp(
             return Ok(());
         }
         let state = machine.observe()?;
-        let Some(entry) = oldest_removable(&state) else {
+        // While the running system is on trial, the older ones are what it falls back to.
+        let on_trial = state
+            .booted_entry()
+            .is_some_and(|entry| entry.counter.is_some());
+        let Some(entry) = oldest_removable(&state).filter(|_| !on_trial) else {
             let (free, unit) = machine.esp.free_bytes()?;
             let needed = esp::space_for(files, unit);
             return Err(EspError::NoSpace { needed, free }.into());

@@ -4,7 +4,7 @@
 use std::sync::atomic::AtomicBool;
 
 use hull_boot::entry::EntryName;
-use hull_boot::record::{FILE_NAME, Record};
+use hull_boot::record::FILE_NAME;
 use hull_store::verity::{self, EnableError};
 use hull_sys::durable;
 
@@ -72,11 +72,11 @@ pub fn enable(machine: &Machine, stop: &AtomicBool) -> Result<Enabled, EnableVer
     if old.name.counter.is_some() || state.next() != machine.booted {
         return Ok(Enabled::Later);
     }
-    let mut record = Record { ..found.record };
+    let Some(fresh) = state.deployment(&found.name) else {
+        return Ok(Enabled::Already);
+    };
+    let mut record = fresh.record.clone();
     record.composefs.verity = true;
-    let directory = machine.deployment_dir(&found.name)?;
-    durable::replace(&directory, FILE_NAME, 0o644, &record.to_json())
-        .map_err(doing(format!("the record of {}", found.name)))?;
     let entry = EntryName::good(machine.next_order(&state)?);
     let content = boot_options::entry(&old.entry.title, entry, &found.name, &record);
     machine
@@ -87,6 +87,10 @@ pub fn enable(machine: &Machine, stop: &AtomicBool) -> Result<Enabled, EnableVer
         .esp
         .remove_entry(old.name)
         .map_err(MachineError::Esp)?;
+    // The record last: where it is not written, the next run does all of this again.
+    let directory = machine.deployment_dir(&found.name)?;
+    durable::replace(&directory, FILE_NAME, 0o644, &record.to_json())
+        .map_err(doing(format!("the record of {}", found.name)))?;
     cleanup::prune(machine)?;
     Ok(Enabled::Now { entry })
 }

@@ -134,7 +134,16 @@ impl Machine {
 
     /// Keeps other operations away while the guard lives.
     pub fn lock(&self) -> Result<Lock, MachineError> {
-        match Lock::exclusive(&self.deployments, Wait::For(PATIENCE)) {
+        self.lock_within(Wait::For(PATIENCE))
+    }
+
+    /// The same, however long another operation takes.
+    pub(crate) fn lock_patiently(&self) -> Result<Lock, MachineError> {
+        self.lock_within(Wait::Forever)
+    }
+
+    fn lock_within(&self, wait: Wait) -> Result<Lock, MachineError> {
+        match Lock::exclusive(&self.deployments, wait) {
             Ok(lock) => Ok(lock),
             Err(LockError::Busy) => Err(MachineError::Busy),
             Err(LockError::Io(source)) => Err(doing("locking /state/deploy")(source)),
@@ -148,7 +157,7 @@ impl Machine {
             .into_iter()
             .map(|reason| format!("boot entry {reason}; hull leaves it alone"))
             .collect();
-        let deployments = self.read_deployments(&mut warnings)?;
+        let (deployments, unreadable) = self.read_deployments(&mut warnings)?;
         if let Some(efivars) = &self.efivars {
             let loader_conf = self.esp.loader_conf()?;
             for found in loader::foreign_defaults(efivars, &loader_conf) {
@@ -159,6 +168,7 @@ impl Machine {
         }
         let mut state = HostState {
             deployments,
+            unreadable,
             entries,
             booted: self.booted,
             downloaded: self.read_downloaded()?,
@@ -168,22 +178,26 @@ impl Machine {
         Ok(state)
     }
 
+    /// Those whose record cannot be read are named apart, each with a warning.
     fn read_deployments(
         &self,
         warnings: &mut Vec<String>,
-    ) -> Result<Vec<Deployment>, MachineError> {
-        let mut found = Vec::new();
+    ) -> Result<(Vec<Deployment>, Vec<DeploymentName>), MachineError> {
+        let (mut found, mut unreadable) = (Vec::new(), Vec::new());
         for entry in dir::entries(&self.deployments).map_err(doing("/state/deploy"))? {
             let Some(name) = entry.utf8_name().and_then(|name| name.parse().ok()) else {
                 continue;
             };
             match self.read_deployment(name) {
                 Ok(deployment) => found.push(deployment),
-                Err(error) => warnings.push(format!("deployment {name}: {error}")),
+                Err(error) => {
+                    warnings.push(format!("deployment {name}: {error}; it is kept as it is"));
+                    unreadable.push(name);
+                }
             }
         }
         found.sort_by_key(|deployment| std::cmp::Reverse(deployment.name.generation));
-        Ok(found)
+        Ok((found, unreadable))
     }
 
     fn read_deployment(&self, name: DeploymentName) -> Result<Deployment, RecordError> {
@@ -277,10 +291,13 @@ impl Machine {
 
 /// What does not fit together between entries and deployments.
 fn contradictions(state: &HostState) -> Vec<String> {
+    let is_missing = |name: &DeploymentName| {
+        state.deployment(name).is_none() && !state.unreadable.contains(name)
+    };
     let mut warnings = Vec::new();
     for found in &state.entries {
         match found.entry.deployment() {
-            Some(name) if state.deployment(&name).is_none() => warnings.push(format!(
+            Some(name) if is_missing(&name) => warnings.push(format!(
                 "boot entry {} starts deployment {name}, which is missing: `hull gc` removes the entry",
                 found.name
             )),

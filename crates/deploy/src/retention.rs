@@ -82,13 +82,15 @@ fn kept(state: &HostState) -> BTreeSet<DeploymentName> {
         .into_iter()
         .flatten()
         .collect();
+    keep.extend(state.unreadable.iter().copied());
     let booted_is_proven = match (state.booted, state.booted_entry()) {
         (Some(_), Some(entry)) => entry.counter.is_none(),
         // Not booted by hull (an installer), or started by hand.
         _ => false,
     };
     for deployment in &state.deployments {
-        if deployment.pinned || (deployment.has_etc && !booted_is_proven) {
+        let came_up = deployment.has_etc || state.is_proven(&deployment.name);
+        if deployment.pinned || (came_up && !booted_is_proven) {
             keep.insert(deployment.name);
         }
     }
@@ -172,5 +174,26 @@ mod tests {
         let directories = ["d1", "d2", "d3", "new-x"].map(String::from);
         let plan = plan(&state.0, &directories);
         assert_eq!(plan.boot_directories, ["d1", "new-x"]);
+    }
+
+    #[test]
+    fn a_deployment_whose_record_cannot_be_read_keeps_its_entry() {
+        let mut state = machine(&[(1, "hull-1.conf"), (2, "hull-2.conf"), (3, "hull-3.conf")])
+            .booted(3)
+            .0;
+        let lost = state.deployments.pop().map(|found| found.name);
+        state.unreadable.extend(lost);
+        assert!(plan(&state, &[]).entries.is_empty());
+    }
+
+    #[test]
+    fn the_only_fallback_stays_while_the_running_system_is_on_trial_whatever_its_etc() {
+        let mut state = machine(&[(1, "hull-1.conf"), (2, "hull-2+2-1.conf")])
+            .booted(2)
+            .0;
+        for found in &mut state.deployments {
+            found.has_etc = false;
+        }
+        assert_eq!(removed(&state), (vec![], vec![]));
     }
 }

@@ -59,7 +59,12 @@ pub fn plan(state: &HostState, order: u32) -> Result<RollbackPlan, RollbackError
         .deployment(&deployment)
         .ok_or(RollbackError::NoTarget)?
         .record;
-    let entry = EntryName::good(order);
+    // One that has not come up yet stays on trial.
+    let entry = if state.is_proven(&deployment) {
+        EntryName::good(order)
+    } else {
+        EntryName::counted(order)
+    };
     let content = boot_options::entry(&old.entry.title, entry, &deployment, record);
     let dropped = roles
         .staged
@@ -160,5 +165,13 @@ mod tests {
             .staged(2, "hull-2+3-0.conf")
             .0;
         assert!(matches!(plan(&state, 0), Err(RollbackError::NoTarget)));
+    }
+
+    #[test]
+    fn what_has_not_come_up_yet_stays_on_trial_when_a_rollback_is_taken_back() {
+        let mut machine = machine(&[(1, "hull-1.conf"), (2, "hull-2+2-1.conf")]).booted(2);
+        machine.entry(1, "hull-3.conf");
+        let plan = plan(&machine.0, 4).unwrap();
+        assert_eq!(plan.entry, EntryName::counted(4));
     }
 }

@@ -23,6 +23,8 @@ pub struct Deployment {
 pub struct HostState {
     /// All deployments, by generation, the newest first.
     pub deployments: Vec<Deployment>,
+    /// Deployments whose record cannot be read: nobody knows what they are for.
+    pub unreadable: Vec<DeploymentName>,
     /// hull's boot entries, in the order in which the loader prefers them.
     pub entries: Vec<InstalledEntry>,
     /// The deployment that runs, where one does.
@@ -97,16 +99,22 @@ impl HostState {
         entries.peek().is_some() && entries.all(|found| found.name.is_bad())
     }
 
+    /// Whether a deployment has an entry that is not on trial.
+    pub fn is_proven(&self, name: &DeploymentName) -> bool {
+        self.entries_of(name)
+            .any(|found| found.name.counter.is_none())
+    }
+
     /// The part that each deployment plays.
     pub fn roles(&self) -> Roles {
         let next = self
             .next()
             .filter(|next| Some(next) != self.booted.as_ref());
         let next = next.filter(|next| self.deployment(next).is_some());
-        let next_was_booted = next
-            .as_ref()
-            .and_then(|next| self.deployment(next))
-            .is_some_and(|next| next.has_etc);
+        let next_was_booted = next.is_some_and(|next| {
+            let came_up = self.is_proven(&next);
+            came_up && self.deployment(&next).is_some_and(|next| next.has_etc)
+        });
         let staged = next.filter(|_| !next_was_booted);
         let rollback_queued = next.is_some() && next_was_booted && self.booted.is_some();
         let rollback = match next {
@@ -121,20 +129,20 @@ impl HostState {
         }
     }
 
-    /// The deployment to go back to: of those that were booted before and that
-    /// the loader has not given up, the one started most recently.
+    /// The deployment to go back to: of those that came up before, the one
+    /// started most recently. On trial is not come up, even if it has an /etc.
     fn rollback_target(&self, staged: Option<&DeploymentName>) -> Option<DeploymentName> {
         let booted = self.booted.as_ref()?;
-        let mut entries: Vec<_> = self.entries.iter().filter(|e| !e.name.is_bad()).collect();
+        let mut entries: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|found| found.name.counter.is_none())
+            .collect();
         entries.sort_by_key(|found| std::cmp::Reverse(found.name.order));
         entries
             .into_iter()
             .filter_map(|found| found.entry.deployment())
-            .find(|name| {
-                name != booted
-                    && Some(name) != staged
-                    && self.deployment(name).is_some_and(|found| found.has_etc)
-            })
+            .find(|name| name != booted && Some(name) != staged && self.deployment(name).is_some())
     }
 
     /// The entry that the machine was started with, as far as names tell: the
@@ -297,5 +305,33 @@ mod tests {
         let machine = machine(&[(1, "hull-1.conf"), (7, "hull-9+0-3.conf")]).booted(1);
         assert_eq!(machine.0.highest_order(), 9);
         assert_eq!(machine.0.highest_generation(), 7);
+    }
+
+    #[test]
+    fn a_system_on_trial_that_the_operator_passed_by_is_staged_and_no_rollback() {
+        let entries = [
+            (1, "hull-1.conf"),
+            (2, "hull-2.conf"),
+            (3, "hull-3+2-1.conf"),
+        ];
+        let roles = machine(&entries).booted(2).0.roles();
+        assert_eq!(roles.staged, Some(name(3)));
+        assert_eq!(roles.rollback, Some(name(1)));
+        assert!(!roles.rollback_queued);
+    }
+
+    #[test]
+    fn a_deployment_without_an_etc_of_its_own_can_be_rolled_back_to() {
+        let mut machine = machine(&[(1, "hull-1.conf"), (2, "hull-2.conf")]).booted(2);
+        machine.0.deployments[1].has_etc = false;
+        assert_eq!(machine.0.roles().rollback, Some(name(1)));
+    }
+
+    #[test]
+    fn of_an_entry_that_is_there_twice_the_good_one_counts() {
+        let state = machine(&[(1, "hull-1+2-1.conf"), (1, "hull-1.conf")])
+            .booted(1)
+            .0;
+        assert!(state.booted_entry().unwrap().counter.is_none());
     }
 }

@@ -219,11 +219,13 @@ pub fn update(
     request: &UpdateRequest,
     progress: &dyn Progress,
 ) -> Result<Outcome, UpdateError> {
+    let observed = machine.observe()?;
+    let reference = goal_reference(&observed, &request.goal)?;
+    let session = machine.store.session()?;
+    // The long part goes without the machine's lock: nobody waits for a network.
+    let (image, downloaded_bytes) = obtain(&session, &observed, &reference, request, progress)?;
     let _lock = machine.lock()?;
     let state = machine.observe()?;
-    let reference = goal_reference(&state, &request.goal)?;
-    let session = machine.store.session()?;
-    let (image, downloaded_bytes) = obtain(&session, &state, &reference, request, progress)?;
     let digest = image.manifest_digest.to_string();
     if let Some(outcome) = settled(&state, &reference, &digest, &request.goal) {
         return Ok(outcome);

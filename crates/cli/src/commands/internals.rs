@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
-use hull_deploy::bless;
+use hull_deploy::bless::{self, BlessError};
 use hull_deploy::enable_verity::{self, Enabled};
 
 use super::{Context, completion, dump, man, this_machine};
@@ -25,7 +25,14 @@ pub(crate) fn run(args: &Internals, context: &Context<'_>) -> Result<ExitCode, F
 }
 
 fn bless() -> Result<(), Failure> {
-    let blessed = bless::bless(&this_machine()?)?;
+    let blessed = match bless::bless(&this_machine()?) {
+        // The entry is good: a failure here would reboot a system that came up.
+        Err(error @ BlessError::Cleanup(_)) => {
+            output::note(&error.to_string());
+            return Ok(());
+        }
+        blessed => blessed?,
+    };
     let name = text::shorten(&blessed.deployment.to_string());
     output::print(&match blessed.entries[..] {
         [] => format!("Deployment {name} was known to be good.\n"),
