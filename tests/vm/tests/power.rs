@@ -22,6 +22,11 @@ fn version(machine: &Machine) -> String {
 fn an_upgrade_killed_with_the_machine_boots_the_old_system_and_is_finished_by_the_next() {
     let scene = Scene::new("power", Variant::Debian).unwrap();
     let mut machine = scene.boot("power").unwrap();
+    // What the first boot made (host keys, root's keys) is written without fsync
+    // by programs that are not hull's: it has to be on disk before the power goes.
+    machine
+        .succeed("systemctl is-system-running --wait >/dev/null; sync")
+        .unwrap();
     scene.publish("v2").unwrap();
 
     // Cut where the new system is in the store and on the ESP, and its entry is not.
