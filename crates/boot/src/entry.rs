@@ -63,7 +63,10 @@ impl EntryName {
         self.counter.is_some_and(|counter| counter.left == 0)
     }
 
-    /// Reads a file name; `None` where it is not one of hull's.
+    /// Reads a file name; `None` where it is not one that hull writes.
+    ///
+    /// Other spellings of the same numbers (`hull-07.conf`) are somebody else's
+    /// files: written out again, their names would lead to another file.
     pub fn parse(file_name: &str) -> Option<Self> {
         let stem = file_name.strip_prefix("hull-")?.strip_suffix(".conf")?;
         let (order, counter) = match stem.split_once('+') {
@@ -71,7 +74,8 @@ impl EntryName {
             Some((order, counter)) => (order, Some(parse_counter(counter)?)),
         };
         let order = parse_number(order)?;
-        Some(Self { order, counter })
+        let name = Self { order, counter };
+        (name.to_string() == file_name).then_some(name)
     }
 }
 
@@ -86,7 +90,7 @@ impl fmt::Display for EntryName {
 }
 
 fn parse_counter(text: &str) -> Option<Counter> {
-    let (left, done) = text.split_once('-').unwrap_or((text, "0"));
+    let (left, done) = text.split_once('-')?;
     Some(Counter {
         left: u8::try_from(parse_number(left)?).ok()?,
         done: u8::try_from(parse_number(done)?).ok()?,
@@ -232,6 +236,9 @@ mod tests {
             "hull--1.conf",
             "debian-1.conf",
             "hull-1.efi",
+            "hull-01.conf",
+            "hull-1+3.conf",
+            "hull-1+03-0.conf",
         ] {
             assert_eq!(EntryName::parse(text), None, "{text}");
         }
