@@ -6,6 +6,7 @@ use hull_deploy::bless::BlessError;
 use hull_deploy::cleanup::CleanupError;
 use hull_deploy::enable_verity::EnableVerityError;
 use hull_deploy::machine::MachineError;
+use hull_deploy::repair::RepairError;
 use hull_deploy::rollback::RollbackError;
 use hull_deploy::running::RunningError;
 use hull_deploy::seal::SealError;
@@ -14,7 +15,6 @@ use hull_disk::install::InstallError;
 use hull_disk::install_config::InstallConfigError;
 use hull_erofs::transform::TransformError;
 use hull_oci::PullError;
-use hull_oci::digest::InvalidDigest;
 use hull_oci::layer::MergeError;
 use hull_oci::reference::ReferenceError;
 use hull_store::StoreError;
@@ -45,6 +45,9 @@ pub(crate) enum Failure {
     /// `fsck`.
     #[error(transparent)]
     Fsck(Box<FsckError>),
+    /// `fsck --repair`.
+    #[error(transparent)]
+    Repair(Box<RepairError>),
     /// `internals bless`.
     #[error(transparent)]
     Bless(Box<BlessError>),
@@ -75,9 +78,6 @@ pub(crate) enum Failure {
     /// hull makes no disks for this machine.
     #[error("hull cannot make disks for {0} yet")]
     Architecture(String),
-    /// A record holds a digest that is none.
-    #[error("the record of a deployment has no manifest digest")]
-    ManifestDigest(#[source] InvalidDigest),
     /// What was named is no image.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -145,6 +145,7 @@ boxed! {
     Rollback(RollbackError),
     Cleanup(CleanupError),
     Fsck(FsckError),
+    Repair(RepairError),
     Bless(BlessError),
     EnableVerity(EnableVerityError),
     Install(InstallError),

@@ -11,6 +11,7 @@ use hull_boot::esp::EspError;
 use hull_deploy::bless::BlessError;
 use hull_deploy::cleanup::CleanupError;
 use hull_deploy::machine::MachineError;
+use hull_deploy::repair::RepairError;
 use hull_deploy::rollback::RollbackError;
 use hull_deploy::running::RunningError;
 use hull_deploy::seal::SealError;
@@ -51,15 +52,13 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
             FAILED,
         ),
         Failure::Fsck(_) => (None, FAILED),
+        Failure::Repair(error) => (repair(error), FAILED),
         Failure::Install(error) => (install(error), FAILED),
         Failure::InstallConfig(_) | Failure::Seal(_) | Failure::Transform(_) => (
             Some("the image has to be made anew with that corrected"),
             FAILED,
         ),
-        Failure::ManifestDigest(_)
-        | Failure::Pull(_)
-        | Failure::Merge(_)
-        | Failure::Architecture(_) => (None, FAILED),
+        Failure::Pull(_) | Failure::Merge(_) | Failure::Architecture(_) => (None, FAILED),
         Failure::Store(error) => (store(error), FAILED),
         Failure::Reference(_) => (
             Some("an image is named as registry.example/os/debian:stable"),
@@ -171,6 +170,18 @@ fn rollback(error: &RollbackError) -> Option<&'static str> {
         RollbackError::NoTarget | RollbackError::NoEntry(_) => {
             Some("`hull switch IMAGE` with the digest of an older image goes back to it")
         }
+    }
+}
+
+fn repair(error: &RepairError) -> Option<&'static str> {
+    match error {
+        RepairError::Machine(error) => machine(error),
+        RepairError::Store(error) => store(error),
+        RepairError::Pull { source, .. } if source.is_no_space() => Some(GC),
+        RepairError::Pull { .. } => {
+            Some("run it again when the image can be had; until then, nothing else changes")
+        }
+        _ => None,
     }
 }
 

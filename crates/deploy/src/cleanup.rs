@@ -127,6 +127,8 @@ fn remove_leftovers(machine: &Machine) -> Result<(), CleanupError> {
         }
     }
     let session = machine.store.session()?;
+    // One that is at work has a session of its own, and needs it no more.
+    session.remove_ref(Kind::Stream, crate::repair::REFERENCE)?;
     for kind in [Kind::Stream, Kind::Image] {
         for (reference, _) in machine.store.refs(kind)? {
             let deployment = reference.strip_prefix(stage::REFERENCES);

@@ -17,6 +17,7 @@ pub mod image_files;
 pub mod install;
 pub mod machine;
 pub mod materialize;
+pub mod repair;
 pub mod retention;
 pub mod rollback;
 pub mod running;

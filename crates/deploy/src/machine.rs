@@ -111,6 +111,21 @@ impl Machine {
         Self::around(root, esp, Store::open(store)?, now)
     }
 
+    /// Opens a machine to check and repair it, also where the meta.json of its
+    /// store is damaged; then nothing can be stored before it is repaired.
+    pub fn open_damaged(root: OwnedFd, esp: OwnedFd, now: String) -> Result<Self, MachineError> {
+        let store = dir::open_dir_beneath(&root, STORE).map_err(doing("/composefs"))?;
+        Self::around(root, esp, Store::open_damaged(store)?, now)
+    }
+
+    /// Writes the meta.json of the store again; the caller holds the lock.
+    pub(crate) fn restore_store(&mut self) -> Result<(), MachineError> {
+        hull_store::fsck::restore_meta(&self.store)?;
+        let store = dir::open_dir_beneath(&self.root, STORE).map_err(doing("/composefs"))?;
+        self.store = Store::open(store)?;
+        Ok(())
+    }
+
     fn around(
         root: OwnedFd,
         esp: OwnedFd,

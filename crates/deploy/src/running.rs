@@ -56,13 +56,24 @@ pub fn booted() -> Result<Option<DeploymentName>, RunningError> {
 
 /// Opens the machine that hull runs on, for reading and writing.
 pub fn open(now: String) -> Result<Machine, RunningError> {
+    open_with(|root, esp| Machine::open(root, esp, now))
+}
+
+/// The same to check and repair it: see [`Machine::open_damaged`].
+pub fn open_damaged(now: String) -> Result<Machine, RunningError> {
+    open_with(|root, esp| Machine::open_damaged(root, esp, now))
+}
+
+fn open_with(
+    open: impl FnOnce(OwnedFd, OwnedFd) -> Result<Machine, MachineError>,
+) -> Result<Machine, RunningError> {
     let deployment = booted()?.ok_or(RunningError::NotBooted)?;
     if !rustix::process::geteuid().is_root() {
         return Err(RunningError::NotRoot);
     }
     let root = writable_root()?;
     let esp = open_esp(&root)?;
-    let mut machine = Machine::open(root, esp, now)?;
+    let mut machine = open(root, esp)?;
     machine.booted = Some(deployment);
     machine.efivars = Some(PathBuf::from(EFIVARS));
     Ok(machine)

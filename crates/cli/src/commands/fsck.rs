@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 
 use hull_deploy::machine::Machine;
+use hull_deploy::{repair, running};
 use hull_store::fsck::{self, Depth, Report};
 
-use super::{Context, repair, sources, this_machine};
+use super::{Context, sources};
 use crate::args::host::Fsck;
 use crate::args::{Format, ProgressOptions};
+use crate::clock;
 use crate::failure::Failure;
 use crate::hints::FAILED;
 use crate::progress::{self, Amount, Pulling, Shown, Task};
@@ -15,12 +17,18 @@ use crate::{output, render, yaml};
 
 /// Checks the store, and with `--repair` makes it whole.
 pub(crate) fn run(args: &Fsck, context: &Context<'_>) -> Result<ExitCode, Failure> {
-    let machine = this_machine()?;
+    let mut machine = running::open_damaged(clock::now())?;
     let shown = progress::start(&args.progress(), context.environment)?;
     let mut report = check(&machine, args, &shown)?;
     if args.repair && !report.is_sound() {
         let pull = sources::pull_options(&args.auth, context);
-        repair::repair(&machine, &report, &pull, &Pulling::new(&shown))?;
+        let repaired = repair::execute(&mut machine, &report, &pull, &Pulling::new(&shown))?;
+        let mut failures = repaired.failures.into_iter();
+        if let Some(first) = failures.next() {
+            drop(shown);
+            failures.for_each(|other| output::note(&other.to_string()));
+            return Err(first.into());
+        }
         report = check(&machine, args, &shown)?;
     }
     drop(shown);

@@ -14,7 +14,6 @@ mod man;
 mod pin;
 mod print_configuration;
 mod reboot;
-mod repair;
 mod rollback;
 mod setup_root;
 mod sources;

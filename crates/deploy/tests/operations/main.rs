@@ -10,4 +10,5 @@ mod cuts;
 mod full_disks;
 mod image;
 mod life;
+mod repair;
 mod world;

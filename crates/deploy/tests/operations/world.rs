@@ -8,7 +8,7 @@ use hull_boot::entry::{Counter, EntryName};
 use hull_boot::record::DeploymentName;
 use hull_deploy::bless;
 use hull_deploy::install::{self, InstallError, InstallRequest};
-use hull_deploy::machine::Machine;
+use hull_deploy::machine::{Machine, MachineError};
 use hull_deploy::update::{self, Goal, Outcome, UpdateError, UpdateRequest};
 use hull_oci::progress::Silent;
 use hull_oci::{PullOptions, Reference};
@@ -108,8 +108,20 @@ impl World {
 
     /// The machine, running what was booted last.
     pub(crate) fn machine(&self) -> Machine {
+        self.try_machine().unwrap()
+    }
+
+    pub(crate) fn try_machine(&self) -> Result<Machine, MachineError> {
         let (root, esp) = (open(&self.path.join("root")), open(&self.path.join("esp")));
-        let mut machine = Machine::open(root, esp, Self::now()).unwrap();
+        let mut machine = Machine::open(root, esp, Self::now())?;
+        machine.booted = self.booted();
+        Ok(machine)
+    }
+
+    /// The same, whatever its store is like.
+    pub(crate) fn damaged_machine(&self) -> Machine {
+        let (root, esp) = (open(&self.path.join("root")), open(&self.path.join("esp")));
+        let mut machine = Machine::open_damaged(root, esp, Self::now()).unwrap();
         machine.booted = self.booted();
         machine
     }
