@@ -156,6 +156,15 @@ impl PullError {
         };
         matches!(store, StoreError::NoSpace { .. })
     }
+
+    /// Whether a blob is not what it should be, so that no part of it is worth keeping.
+    fn is_about_content(&self) -> bool {
+        match self {
+            Self::Content { .. } | Self::Decompress { .. } | Self::NotRead { .. } => true,
+            Self::Layer { source, .. } => matches!(**source, layer::ImportError::Tar(_)),
+            _ => false,
+        }
+    }
 }
 
 /// Pulls an image into a store, and makes it stay there.
@@ -481,7 +490,7 @@ impl Pull<'_> {
                 needed.get(next.fetch_add(1, Ordering::Relaxed))
                 && !cancelled.load(Ordering::Relaxed)
             {
-                let result = transfer.import(*place, layer);
+                let result = self.fetch_layer(&transfer, *place, layer);
                 let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
                 match (result, &mut *outcome) {
                     (Ok(record), Ok(records)) => {
@@ -501,6 +510,30 @@ impl Pull<'_> {
             }
         });
         outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fetches one layer. What was put together from parts, or came from a mirror, and
+    /// proves wrong is fetched once more from its begin.
+    fn fetch_layer(
+        &self,
+        transfer: &Transfer<'_>,
+        place: usize,
+        layer: &Layer,
+    ) -> Result<ObjectId, PullError> {
+        let mut is_last = false;
+        loop {
+            let blob = source::blob(self.source, &layer.descriptor)?;
+            let ticket = blob.ticket();
+            let error = match transfer.import(place, layer, blob) {
+                Err(error) if error.is_about_content() => error,
+                done => return done,
+            };
+            let elsewhere = self.source.distrust(&layer.descriptor);
+            if is_last || !(elsewhere || ticket.is_pieced()) {
+                return Err(error);
+            }
+            is_last = true;
+        }
     }
 
     fn report_layers(&self, manifest: &Manifest, needed: &[Needed<'_>]) {

@@ -14,12 +14,12 @@ use hull_erofs::ObjectId;
 use hull_store::Session;
 
 use crate::decompress::decompress;
-use crate::digest::{BlobError, Digest};
+use crate::digest::Digest;
 use crate::layer;
 use crate::manifest::Layer;
 use crate::progress::{Event, Progress};
 use crate::pull::PullError;
-use crate::source::{self, Source};
+use crate::source::{self, Blob, Source, SourceError};
 
 /// What the thread that reads is ahead by: so many pieces of so many bytes.
 const PIECES: usize = 8;
@@ -42,9 +42,13 @@ pub(crate) struct Transfer<'a> {
 impl Transfer<'_> {
     /// Fetches and imports the layer at `place`, and names its record once the
     /// blob's digest proved right.
-    pub(crate) fn import(&self, place: usize, layer: &Layer) -> Result<ObjectId, PullError> {
+    pub(crate) fn import(
+        &self,
+        place: usize,
+        layer: &Layer,
+        blob: Blob,
+    ) -> Result<ObjectId, PullError> {
         let digest = layer.descriptor.digest;
-        let blob = source::blob(self.source, &layer.descriptor)?;
         let mut blob = Watched {
             inner: ReadAhead::start(blob, self.cancelled),
             layer: place,
@@ -218,15 +222,13 @@ impl Watched<'_> {
         }
         match self.failure {
             None => error,
-            Some(failure) => match BlobError::find(&failure) {
-                Some(content) => PullError::Content {
-                    place: source.place(),
-                    source: Box::new(content.clone()),
-                },
-                None => PullError::Transfer {
+            Some(failure) => match source::explain(failure, source, || digest.to_string()) {
+                SourceError::Content { place, source } => PullError::Content { place, source },
+                SourceError::Read { source, .. } => PullError::Transfer {
                     layer: digest,
-                    source: failure,
+                    source,
                 },
+                error => PullError::Source(error),
             },
         }
     }

@@ -104,18 +104,73 @@ impl fmt::Display for Asked {
 
 /// A request to a registry that failed, with all that is needed to see why.
 #[derive(Debug, thiserror::Error)]
-#[error("registry {registry}, repository {repository}: asked for {asked} {credentials}: {fault}{}", fault.advice(registry))]
 pub struct RegistryError {
-    /// Host, and port where given.
+    /// The registry that the image is named by: host, and port where given.
     pub registry: String,
     /// The repository there.
     pub repository: String,
     /// What was asked for.
     pub asked: Asked,
+    /// Each place that was asked and what came of it: mirrors in their order, then
+    /// the registry itself.
+    pub attempts: Vec<Attempt>,
+    /// How often all of them were tried.
+    pub rounds: u32,
+}
+
+/// One place that was asked, and its answer at last.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Host, and port where given.
+    pub registry: String,
+    /// The repository there.
+    pub repository: String,
     /// Which credentials there were.
     pub credentials: CredentialsUsed,
     /// What came back.
     pub fault: Fault,
+}
+
+impl fmt::Display for RegistryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            registry,
+            repository,
+            asked,
+            ..
+        } = self;
+        write!(
+            f,
+            "registry {registry}, repository {repository}: asked for {asked}"
+        )?;
+        match &self.attempts[..] {
+            [only] if only.registry == *registry && only.repository == *repository => {
+                write!(f, " {}: {}", only.credentials, only.fault)?;
+            }
+            attempts => {
+                for (place, attempt) in attempts.iter().enumerate() {
+                    let sign = if place == 0 { ':' } else { ';' };
+                    let Attempt {
+                        registry,
+                        repository,
+                        credentials,
+                        fault,
+                    } = attempt;
+                    write!(
+                        f,
+                        "{sign} at {registry}/{repository} {credentials}: {fault}"
+                    )?;
+                }
+            }
+        }
+        if self.rounds > 1 {
+            write!(f, " (tried {} times)", self.rounds)?;
+        }
+        match self.attempts.last() {
+            Some(last) => f.write_str(&last.fault.advice(&last.registry)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What came back in place of the answer.
@@ -160,6 +215,16 @@ pub enum Fault {
         /// What is wrong.
         reason: String,
     },
+    /// The blob did not come whole.
+    #[error("it broke off after {position} of {size} bytes: {reason}")]
+    Broken {
+        /// How far it came.
+        position: u64,
+        /// Its length.
+        size: u64,
+        /// What happened.
+        reason: String,
+    },
     /// A redirect that is not followed.
     #[error("{host} redirects: {reason}")]
     Redirect {
@@ -187,9 +252,17 @@ impl Fault {
     /// Whether the same request may work a little later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Transport(_) | Self::NoScheme { .. } => true,
-            Self::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
+            Self::Transport(_) | Self::NoScheme { .. } | Self::Broken { .. } => true,
+            Self::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
             _ => false,
+        }
+    }
+
+    /// How long the server wants us to wait.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
         }
     }
 
@@ -200,22 +273,20 @@ impl Fault {
             ),
             Self::Status { status: 404, .. } => "; check the name and the tag".to_owned(),
             Self::Status { status: 429, .. } => "; wait a while, or log in".to_owned(),
-            Self::Transport(_) => format!(
+            Self::Status { status: 500..=599, .. } => {
+                "; the registry is in trouble, try again later".to_owned()
+            }
+            Self::Transport(_) | Self::NoScheme { .. } => format!(
                 "; check the network and the name. A registry without a valid certificate needs its CA in the system's store, or insecure = true for {registry} in /etc/containers/registries.conf.d"
             ),
-            _ => String::new(),
+            Self::Broken { .. } => {
+                "; check the network and try again: what has come is not fetched again".to_owned()
+            }
+            Self::Token { .. } => "; the registry's set-up is at fault".to_owned(),
+            Self::Redirect { .. } | Self::TooLong(_) | Self::Content(_) => {
+                "; something between here and the registry (a proxy, a login page) may have answered".to_owned()
+            }
+            Self::Status { .. } => String::new(),
         }
     }
-}
-
-/// A blob that stopped coming before its end.
-#[derive(Debug, thiserror::Error)]
-#[error("{place}: the blob {digest} stopped coming: {source}")]
-pub struct TransferError {
-    /// Where it came from.
-    pub place: String,
-    /// The blob.
-    pub digest: Digest,
-    /// Why.
-    pub source: io::Error,
 }

@@ -2,20 +2,21 @@
 
 use std::io::{self, Read};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::Agent;
 use ureq::http::HeaderMap;
-use ureq::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION};
+use ureq::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::error::Fault;
+use super::retry;
 use super::secret::Secret;
 use super::url::{Scheme, Url};
 
 const MAX_REDIRECTS: usize = 5;
 /// The longest error body that is looked at, in bytes.
-const MAX_ERROR: u64 = 64 << 10;
+const MAX_ERROR: u64 = 16 << 10;
 
 /// How long to wait for a server. There is no limit on a whole transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,9 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For the next bytes to come, or to be taken.
     pub idle: Duration,
+    /// The fewest bytes that must come in a time of `idle`. A server that drips is
+    /// given up on; a slow link is not.
+    pub least: u64,
 }
 
 impl Default for Timeouts {
@@ -31,6 +35,7 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(30),
             idle: Duration::from_secs(60),
+            least: 4 << 10,
         }
     }
 }
@@ -96,10 +101,22 @@ impl Http {
         accept: &str,
         authorization: Option<&Secret>,
     ) -> Result<Response, Fault> {
+        self.get_from(url, trust, accept, authorization, 0)
+    }
+
+    /// The same for the bytes from `offset` on, where that is not 0.
+    pub(super) fn get_from(
+        &self,
+        url: &Url,
+        trust: Trust,
+        accept: &str,
+        authorization: Option<&Secret>,
+        offset: u64,
+    ) -> Result<Response, Fault> {
         let mut url = url.clone();
         let mut authorization = authorization;
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.get_once(&url, trust, accept, authorization)?;
+            let response = self.get_once(&url, trust, accept, authorization, offset)?;
             let Some(next) = redirect(&response)? else {
                 return Ok(response);
             };
@@ -120,6 +137,7 @@ impl Http {
         trust: Trust,
         accept: &str,
         authorization: Option<&Secret>,
+        offset: u64,
     ) -> Result<Response, Fault> {
         let mut request = self
             .agent(url.scheme(), trust)
@@ -130,6 +148,9 @@ impl Http {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization.expose());
         }
+        if offset > 0 {
+            request = request.header(RANGE, format!("bytes={offset}-"));
+        }
         let response = request
             .call()
             .map_err(|error| Fault::Transport(format!("{url}: {error}")))?;
@@ -138,8 +159,62 @@ impl Http {
             url: url.clone(),
             status: head.status.as_u16(),
             headers: head.headers,
-            body: Box::new(body.into_reader()),
+            body: Box::new(Lively::new(body.into_reader(), self.timeouts)),
         })
+    }
+}
+
+/// A body that must keep coming.
+///
+/// Only the time spent waiting for the server counts: one that reads slowly may
+/// take its time.
+struct Lively<R> {
+    inner: R,
+    timeouts: Timeouts,
+    /// Of the present window: how long was waited, and what came.
+    waited: Duration,
+    bytes: u64,
+}
+
+impl<R: Read> Lively<R> {
+    fn new(inner: R, timeouts: Timeouts) -> Self {
+        Self {
+            inner,
+            timeouts,
+            waited: Duration::ZERO,
+            bytes: 0,
+        }
+    }
+
+    /// Judges the window once it is over.
+    fn judge(&mut self) -> io::Result<()> {
+        if self.waited < self.timeouts.idle {
+            return Ok(());
+        }
+        let Timeouts { idle, least, .. } = self.timeouts;
+        if self.bytes < least {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!(
+                    "the server sends next to nothing: {} bytes in {} s",
+                    self.bytes,
+                    idle.as_secs()
+                ),
+            ));
+        }
+        (self.waited, self.bytes) = (Duration::ZERO, 0);
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Lively<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.judge()?;
+        let start = Instant::now();
+        let count = self.inner.read(buffer)?;
+        self.waited += start.elapsed();
+        self.bytes += u64::try_from(count).unwrap_or(0);
+        Ok(count)
     }
 }
 
@@ -232,11 +307,37 @@ impl Response {
         message_of(&bytes)
     }
 
-    /// How long the server wants us to wait. A date is not understood.
+    /// How long the server wants us to wait.
     pub(super) fn retry_after(&self) -> Option<Duration> {
-        let seconds: u64 = self.header("retry-after")?.trim().parse().ok()?;
-        Some(Duration::from_secs(seconds))
+        retry::parse_retry_after(self.header("retry-after")?, self.header("date"))
     }
+
+    /// Whether this is what is left of `size` bytes from `offset` on, and nothing
+    /// else (RFC 9110, 14.4).
+    pub(super) fn is_rest(&self, offset: u64, size: u64) -> bool {
+        let range = self.header("content-range").and_then(parse_content_range);
+        self.status == 206
+            && range.is_some_and(|(first, last, length)| {
+                first == offset
+                    && last.checked_add(1) == Some(size)
+                    && length.is_none_or(|length| length == size)
+            })
+    }
+}
+
+/// First byte, last byte, and the length of the whole where it is known.
+fn parse_content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
+    let number = |text: &str| -> Option<u64> {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| text.parse().ok())?
+    };
+    let (range, length) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let length = match length {
+        "*" => None,
+        length => Some(number(length)?),
+    };
+    Some((number(first)?, number(last)?, length))
 }
 
 /// An [`io::Error`] from reading a body, in words.
@@ -321,6 +422,64 @@ mod tests {
         assert!(sent_to("https://r.example/", to_https).unwrap().is_some());
         assert!(sent_to("http://r.example/", to_https).unwrap().is_some());
         assert!(sent_to("https://r.example/v2/", None).is_err());
+    }
+
+    #[test]
+    fn the_rest_of_a_blob_is_what_was_asked_for_and_nothing_else() {
+        let is_rest = |range: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("content-range", range.parse().unwrap());
+            let response = Response {
+                url: Url::parse("https://r.example/").unwrap(),
+                status: 206,
+                headers,
+                body: Box::new(io::empty()),
+            };
+            response.is_rest(5, 10)
+        };
+        assert!(is_rest("bytes 5-9/10"));
+        assert!(is_rest("bytes 5-9/*"));
+        for wrong in [
+            "bytes 4-9/10",
+            "bytes 5-8/10",
+            "bytes 5-9/11",
+            "bytes 5-/10",
+            "bytes */10",
+            "bytes +5-9/10",
+            "bytes 5-18446744073709551615/10",
+            "5-9/10",
+        ] {
+            assert!(!is_rest(wrong), "{wrong}");
+        }
+    }
+
+    /// Gives a byte after each pause.
+    struct Dripping(Duration);
+
+    impl Read for Dripping {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            std::thread::sleep(self.0);
+            buffer[0] = 1;
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn a_server_that_drips_is_given_up_on_and_a_slow_reader_is_not() {
+        let timeouts = Timeouts {
+            idle: Duration::from_millis(50),
+            least: 1000,
+            ..Timeouts::default()
+        };
+        let mut dripping = Lively::new(Dripping(Duration::from_millis(10)), timeouts);
+        let error = io::copy(&mut dripping, &mut io::sink()).unwrap_err();
+        assert!(error.to_string().contains("next to nothing"), "{error}");
+
+        let mut quick = Lively::new(&[7; 5][..], timeouts);
+        for _ in 0..5 {
+            std::thread::sleep(Duration::from_millis(30));
+            assert_eq!(quick.read(&mut [0]).unwrap(), 1);
+        }
     }
 
     #[test]

@@ -5,23 +5,28 @@
 
 mod archive;
 mod auth;
+mod body;
 mod challenge;
 mod error;
 mod http;
 mod layout;
+mod place;
 mod registries;
 mod registry;
+mod remote;
 mod retry;
 mod secret;
 mod token;
 mod url;
 
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::auth::{AuthError, AuthFiles, CredentialsUsed};
-pub use self::error::{Asked, Fault, RegistryError, SourceError, TransferError};
+pub use self::error::{Asked, Attempt, Fault, RegistryError, SourceError};
 pub use self::http::Timeouts;
 pub use self::registries::{Endpoint, RegistriesConf, RegistriesError};
 pub use self::retry::Retry;
@@ -134,19 +139,82 @@ pub trait Source: Send + Sync + fmt::Debug {
 
     /// A blob as it comes, unchecked; use [`blob`].
     fn raw_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>, SourceError>;
+
+    /// A blob from `offset` on, unchecked, of a place that is far away. Nothing is
+    /// asked for before it is read. `pieced` gets set when it did not come over one
+    /// connection.
+    ///
+    /// None where blobs are at hand, and keeping parts of them is of no use.
+    fn rest_of_blob(
+        &self,
+        _descriptor: &Descriptor,
+        _offset: u64,
+        _pieced: &Arc<AtomicBool>,
+    ) -> Option<Box<dyn Read + Send>> {
+        None
+    }
+
+    /// Tells that what came was not the blob; whether somebody else can be asked for it.
+    fn distrust(&self, _descriptor: &Descriptor) -> bool {
+        false
+    }
 }
 
 /// A blob, checked while it streams (see [`VerifyingReader`]).
-pub fn blob(
-    source: &dyn Source,
-    descriptor: &Descriptor,
-) -> Result<VerifyingReader<Box<dyn Read + Send>>, SourceError> {
-    let raw = source.raw_blob(descriptor)?;
-    Ok(VerifyingReader::new(
-        raw,
-        descriptor.digest,
-        descriptor.size,
-    ))
+///
+/// An error is a [`BlobError`] or a [`RegistryError`] within, else of this machine.
+pub struct Blob {
+    reader: Box<dyn Read + Send>,
+    pieced: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Blob").finish_non_exhaustive()
+    }
+}
+
+impl Read for Blob {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer)
+    }
+}
+
+impl Blob {
+    /// Where this blob's parts come from; to be asked when it proved wrong.
+    pub(crate) fn ticket(&self) -> Ticket {
+        Ticket {
+            pieced: self.pieced.clone(),
+        }
+    }
+}
+
+/// What is left of a [`Blob`] when its reader is gone.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pieced: Arc<AtomicBool>,
+}
+
+impl Ticket {
+    /// Whether the blob was put together from parts: a wrong one may come right when
+    /// it is fetched in one piece.
+    pub(crate) fn is_pieced(&self) -> bool {
+        self.pieced.load(Ordering::Relaxed)
+    }
+}
+
+/// Opens a blob.
+pub fn blob(source: &dyn Source, descriptor: &Descriptor) -> Result<Blob, SourceError> {
+    let pieced = Arc::default();
+    let raw = match source.rest_of_blob(descriptor, 0, &pieced) {
+        Some(remote) => remote,
+        None => source.raw_blob(descriptor)?,
+    };
+    let reader = VerifyingReader::new(raw, descriptor.digest, descriptor.size);
+    Ok(Blob {
+        reader: Box::new(reader),
+        pieced,
+    })
 }
 
 /// A whole blob of at most `limit` bytes, checked.
@@ -164,17 +232,31 @@ pub(crate) fn small_blob(
     let mut bytes = Vec::new();
     match blob(source, descriptor)?.read_to_end(&mut bytes) {
         Ok(_) => Ok(bytes),
-        Err(error) => Err(match BlobError::find(&error) {
-            Some(content) => SourceError::Content {
-                place: source.place(),
-                source: Box::new(content.clone()),
-            },
-            None => SourceError::Read {
-                path: source.place().into(),
-                what: format!("{what} {}", descriptor.digest),
-                source: error,
-            },
-        }),
+        Err(error) => Err(explain(error, source, || {
+            format!("{what} {}", descriptor.digest)
+        })),
+    }
+}
+
+/// What the error of a [`Blob`] means.
+pub(crate) fn explain(
+    error: io::Error,
+    source: &dyn Source,
+    what: impl FnOnce() -> String,
+) -> SourceError {
+    if let Some(content) = BlobError::find(&error) {
+        return SourceError::Content {
+            place: source.place(),
+            source: Box::new(content.clone()),
+        };
+    }
+    match error.downcast::<RegistryError>() {
+        Ok(error) => SourceError::Registry(Box::new(error)),
+        Err(error) => SourceError::Read {
+            path: source.place().into(),
+            what: what(),
+            source: error,
+        },
     }
 }
 

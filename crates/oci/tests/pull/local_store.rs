@@ -63,6 +63,7 @@ pub(crate) fn options() -> PullOptions {
             timeouts: Timeouts {
                 connect: Duration::from_secs(5),
                 idle: Duration::from_secs(20),
+                ..Timeouts::default()
             },
             retry: Retry {
                 attempts: 3,
