@@ -171,6 +171,21 @@ impl Hasher {
         }
     }
 
+    /// Takes in the next bytes of the file, whose blocks were hashed before.
+    ///
+    /// # Panics
+    ///
+    /// When what came before was not of whole blocks: then these bytes begin in
+    /// the middle of one.
+    pub fn append(&mut self, blocks: &Blocks) {
+        let before = self.length % (BLOCK as u64);
+        assert!(before == 0, "{before} bytes of a block came before");
+        self.length += blocks.length;
+        for digest in &blocks.digests {
+            self.push(0, *digest);
+        }
+    }
+
     /// How many bytes were taken in so far.
     pub fn length(&self) -> u64 {
         self.length
@@ -242,6 +257,64 @@ impl Hasher {
             }
         }
         [0; ObjectId::LEN]
+    }
+}
+
+/// A part of a file whose blocks are hashed: parts may be hashed at the same time,
+/// then [appended](Hasher::append) in their order.
+///
+/// 64 bytes for every 4096 of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocks {
+    digests: Vec<[u8; ObjectId::LEN]>,
+    length: u64,
+}
+
+impl Blocks {
+    /// Hashes a part that begins at a multiple of 4096 bytes in its file, and ends at
+    /// one or with the file.
+    pub fn hash<P: AsRef<[u8]>>(pieces: &[P]) -> Self {
+        let mut part = Parts::default();
+        for piece in pieces {
+            part.update(piece.as_ref());
+        }
+        part.finish()
+    }
+}
+
+/// Bytes on their way into [`Blocks`].
+#[derive(Default)]
+struct Parts {
+    digests: Vec<[u8; ObjectId::LEN]>,
+    block: Sha512,
+    filled: usize,
+    length: u64,
+}
+
+impl Parts {
+    fn update(&mut self, mut data: &[u8]) {
+        self.length += data.len() as u64;
+        while !data.is_empty() {
+            let (now, rest) = data.split_at(data.len().min(BLOCK - self.filled));
+            self.block.update(now);
+            self.filled += now.len();
+            data = rest;
+            if self.filled == BLOCK {
+                self.filled = 0;
+                self.digests.push(self.block.finalize_reset().into());
+            }
+        }
+    }
+
+    fn finish(mut self) -> Blocks {
+        if self.filled > 0 {
+            self.block.update(&ZEROES[self.filled..]);
+            self.digests.push(self.block.finalize_reset().into());
+        }
+        Blocks {
+            digests: self.digests,
+            length: self.length,
+        }
     }
 }
 

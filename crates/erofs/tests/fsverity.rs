@@ -1,7 +1,7 @@
 //! Digests against those of `fsverity digest --hash-alg=sha512` (fsverity-utils 1.5).
 
 use hull_erofs::ObjectId;
-use hull_erofs::fsverity::{Hasher, digest};
+use hull_erofs::fsverity::{Blocks, Hasher, digest};
 use proptest::prelude::*;
 
 /// Lengths around one block, around one level of hashes (64 blocks), and around two
@@ -81,6 +81,22 @@ proptest! {
             rest = later;
         }
         hasher.update(rest);
+        prop_assert_eq!(hasher.length(), length as u64);
+        prop_assert_eq!(hasher.finalize(), digest(&data));
+    }
+
+    #[test]
+    fn parts_that_are_hashed_alone_make_the_same_digest(
+        length in 0usize..600_000,
+        blocks in 1usize..100,
+        piece in 1usize..9000,
+    ) {
+        let data = pattern(length);
+        let mut hasher = Hasher::new();
+        for part in data.chunks(blocks * 4096) {
+            let pieces: Vec<_> = part.chunks(piece).collect();
+            hasher.append(&Blocks::hash(&pieces));
+        }
         prop_assert_eq!(hasher.length(), length as u64);
         prop_assert_eq!(hasher.finalize(), digest(&data));
     }

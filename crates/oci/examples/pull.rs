@@ -1,0 +1,66 @@
+//! Pulls an image into a store and writes its EROFS image, for `tools/bench`: `pull STORE IMAGE`.
+//!
+//! The store is made where there is none. Prints one line of numbers.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for people"
+)]
+
+use std::error::Error;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use hull_oci::progress::Silent;
+use hull_oci::{PullOptions, Reference, source::SourceOptions};
+use hull_store::{Store, Verity};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [store, image] = arguments.as_slice() else {
+        eprintln!("usage: pull STORE IMAGE");
+        return ExitCode::from(2);
+    };
+    match pull(store, image) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            let mut source = error.source();
+            while let Some(error) = source {
+                eprintln!("  {error}");
+                source = error.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn pull(store: &str, image: &str) -> Result<(), Box<dyn Error>> {
+    let begin = Instant::now();
+    std::fs::create_dir_all(store)?;
+    let store = Store::create(OwnedFd::from(File::open(store)?), Verity::WhereSupported)?;
+    let options = PullOptions {
+        source: SourceOptions {
+            trust_loopback: true,
+            ..SourceOptions::default()
+        },
+        ..PullOptions::default()
+    };
+    let session = store.session()?;
+    let pulled = hull_oci::pull_in(&session, &Reference::parse(image)?, &options, &Silent)?;
+    let fetched = begin.elapsed();
+    let mut tree = pulled.image.tree(&store)?;
+    hull_erofs::transform::oci_root(&mut tree)?;
+    session.put_image(&hull_erofs::image::write(&tree)?)?;
+    println!(
+        "{} layers, {} bytes fetched: {:.2} s, image written after {:.2} s",
+        pulled.downloaded_layers,
+        pulled.downloaded_bytes,
+        fetched.as_secs_f64(),
+        begin.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
