@@ -56,7 +56,29 @@ pub(crate) fn decompress<'a>(
     })
 }
 
-fn sniff(start: &[u8]) -> Compression {
+/// What `compressed` was made of, whatever it is compressed with; for files that no
+/// media type describes.
+pub(crate) fn decompress_any(
+    compressed: impl Read + Send + 'static,
+) -> io::Result<(Compression, Box<dyn Read + Send>)> {
+    let mut compressed = BufReader::with_capacity(BUFFER, compressed);
+    let found = sniff(compressed.fill_buf()?);
+    Ok((
+        found,
+        match found {
+            Compression::None => Box::new(compressed),
+            Compression::Gzip => Box::new(MultiGzDecoder::new(compressed)),
+            Compression::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(compressed)?;
+                decoder.window_log_max(MAX_WINDOW_LOG)?;
+                Box::new(decoder)
+            }
+        },
+    ))
+}
+
+/// The compression that these first bytes are of.
+pub(crate) fn sniff(start: &[u8]) -> Compression {
     match start {
         [0x1f, 0x8b, ..] => Compression::Gzip,
         // RFC 8878: a frame, or one to be skipped.

@@ -107,7 +107,7 @@ pub(crate) struct Switch {
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,
 
-    /// Where an IMAGE without docker://, oci: or oci-archive: is
+    /// Where an IMAGE without a transport in its name is
     #[arg(long, value_enum, value_name = "TRANSPORT", default_value = "registry")]
     pub(crate) transport: Transport,
 

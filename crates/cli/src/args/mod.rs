@@ -126,6 +126,10 @@ pub(crate) enum Transport {
     Oci,
     /// A tar archive of such a directory
     OciArchive,
+    /// An archive of `docker save`
+    DockerArchive,
+    /// The storage of podman on this machine
+    ContainersStorage,
 }
 
 impl Transport {
@@ -133,7 +137,13 @@ impl Transport {
     ///
     /// A name that brings its own transport (`docker://…`, `oci:…`) keeps it.
     pub(crate) fn reference(self, name: &str) -> String {
-        let own = ["docker://", "oci:", "oci-archive:", "containers-storage:"];
+        let own = [
+            "docker://",
+            "oci:",
+            "oci-archive:",
+            "docker-archive:",
+            "containers-storage:",
+        ];
         if own.iter().any(|prefix| name.starts_with(prefix)) {
             return name.to_owned();
         }
@@ -141,6 +151,8 @@ impl Transport {
             Self::Registry => format!("docker://{name}"),
             Self::Oci => format!("oci:{name}"),
             Self::OciArchive => format!("oci-archive:{name}"),
+            Self::DockerArchive => format!("docker-archive:{name}"),
+            Self::ContainersStorage => format!("containers-storage:{name}"),
         }
     }
 }

@@ -196,6 +196,12 @@ fn an_image_without_transport_is_of_the_one_that_is_named() {
         (Transport::Oci, "/a:b", "oci:/a:b"),
         (Transport::Oci, "oci:/a:b", "oci:/a:b"),
         (Transport::OciArchive, "/a.tar", "oci-archive:/a.tar"),
+        (Transport::DockerArchive, "-", "docker-archive:-"),
+        (
+            Transport::ContainersStorage,
+            "[/srv]localhost/os",
+            "containers-storage:[/srv]localhost/os",
+        ),
     ] {
         assert_eq!(transport.reference(name), reference);
     }

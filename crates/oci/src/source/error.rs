@@ -40,6 +40,14 @@ pub enum SourceError {
         /// What is missing or wrong.
         reason: String,
     },
+    /// It is no archive of `docker save`.
+    #[error("{}: this is no archive of docker save: {reason}", path.display())]
+    NotADockerArchive {
+        /// The archive.
+        path: PathBuf,
+        /// What is missing or wrong.
+        reason: String,
+    },
     /// The layout holds no image of that name.
     #[error("{}: no image {wanted} in it; it holds: {offered}", path.display())]
     NoSuchImage {

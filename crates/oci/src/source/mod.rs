@@ -7,8 +7,10 @@ mod archive;
 mod auth;
 mod body;
 mod challenge;
+mod docker_archive;
 mod error;
 mod http;
+mod input;
 mod layout;
 mod place;
 mod registries;
@@ -16,6 +18,7 @@ mod registry;
 mod remote;
 mod retry;
 mod secret;
+mod tar_files;
 mod token;
 mod url;
 
@@ -46,6 +49,9 @@ pub struct SourceOptions {
     pub insecure: bool,
     /// Allows the same for registries on this machine, as Docker does: nobody is between.
     pub trust_loopback: bool,
+    /// Where an archive is copied to that comes through a pipe or is compressed
+    /// (`/var/tmp`). The copy has no name, and leaves a twentieth of the space free.
+    pub temporary: Option<PathBuf>,
     /// How long to wait for servers.
     pub timeouts: Timeouts,
     /// How often to try again.
@@ -268,6 +274,16 @@ pub fn open(
     Ok(match reference {
         Reference::Registry(reference) => Box::new(registry::Registry::open(reference, options)?),
         Reference::Layout(reference) => Box::new(layout::Layout::open(reference)?),
-        Reference::Archive(reference) => Box::new(archive::open(reference)?),
+        Reference::Archive(reference) => Box::new(archive::open(reference, options)?),
+        Reference::DockerArchive(reference) => {
+            Box::new(docker_archive::DockerArchive::open(reference, options)?)
+        }
+        Reference::Storage(_) => {
+            return Err(SourceError::Read {
+                path: PathBuf::from(reference.to_string()),
+                what: "reading podman's store".to_owned(),
+                source: std::io::ErrorKind::Unsupported.into(),
+            });
+        }
     })
 }

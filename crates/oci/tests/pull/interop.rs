@@ -63,6 +63,52 @@ fn an_image_that_skopeo_archived_is_pulled_from_the_archive() {
     assert!(show(&error).contains("other/name:2"), "{}", show(&error));
 }
 
+/// The whole tree as text.
+pub(crate) fn dump(local: &LocalStore, pulled: &Pulled) -> Vec<u8> {
+    hull_erofs::dump::write(&pulled.image.tree(&local.store).unwrap())
+}
+
+#[test]
+fn an_image_that_skopeo_saved_as_docker_does_gives_the_same_tree() {
+    // Docker's formats have no zstd, so skopeo would refuse it.
+    let large = vec![7; 100_000];
+    let image = make(&Recipe {
+        layers: &[
+            (
+                Compression::Gzip,
+                tar(&[("usr/", b""), ("usr/file", &large)]),
+            ),
+            (Compression::None, tar(&[("usr/other", b"other")])),
+        ],
+        architecture: &host_architecture(),
+        version: "1",
+    });
+    let (temp, name) = layout(&image);
+    let archive = temp.path().join("image.tar");
+    let target = format!("docker-archive:{}:example.org/os:1", archive.display());
+    skopeo(&["copy", &name, &target]);
+    let local = LocalStore::new();
+    let pulled = local.pull(&target).unwrap();
+    let tree = pulled.image.tree(&local.store).unwrap();
+    assert_eq!(read(&local.store, &tree, "usr/file"), large);
+    let digest = pulled.image.manifest_digest;
+    for selector in ["", ":example.org/os:1", ":@0"] {
+        let name = format!("docker-archive:{}{selector}@{digest}", archive.display());
+        assert_eq!(local.pull(&name).unwrap().image, pulled.image);
+    }
+    for (layer, diff_id) in pulled
+        .image
+        .layers
+        .iter()
+        .zip(&pulled.image.config.diff_ids)
+    {
+        hull_oci::layer::verify_diff_id(&local.store, layer, diff_id).unwrap();
+    }
+    let other = LocalStore::new();
+    let from_layout = other.pull(&name).unwrap();
+    assert_eq!(dump(&local, &pulled), dump(&other, &from_layout));
+}
+
 #[test]
 fn an_image_is_pulled_from_a_registry_by_tag_and_by_digest() {
     let image = three_layers("1");

@@ -3,7 +3,7 @@
 use super::Field;
 
 /// The unit of a tar archive.
-pub(in crate::layer) const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 
 /// A header block whose checksum was right.
 #[derive(Clone, Copy)]

@@ -27,9 +27,9 @@ use super::path::{EntryName, EntryPath, InvalidPath};
 use super::whiteout::InvalidWhiteout;
 
 pub use acl::AclProblem;
-pub(in crate::layer) use header::BLOCK;
+pub(crate) use header::BLOCK;
 pub use pax::PaxProblem;
-pub(in crate::layer) use sparse::SparseMap;
+pub(crate) use sparse::SparseMap;
 pub use sparse::SparseProblem;
 
 /// The longest extended header or long name, in bytes.
@@ -160,7 +160,7 @@ pub enum Problem {
 
 /// What kind of thing an entry is.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Directory,
     /// With [`Member::stored`] bytes.
     Regular,
@@ -176,17 +176,17 @@ pub(super) enum Kind {
 
 /// An entry of an archive, without its data.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Member {
-    pub(super) path: EntryPath,
-    pub(super) metadata: Metadata,
-    pub(super) kind: Kind,
+pub(crate) struct Member {
+    pub(crate) path: EntryPath,
+    pub(crate) metadata: Metadata,
+    pub(crate) kind: Kind,
     /// Bytes of data that follow in the archive, without their padding.
-    pub(super) stored: u64,
+    pub(crate) stored: u64,
 }
 
 /// What [`Input::block`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// A block, now in the buffer.
     Block,
     /// The end of the archive.
@@ -196,7 +196,7 @@ pub(super) enum Next {
 }
 
 /// Where header blocks come from.
-pub(super) trait Input {
+pub(crate) trait Input {
     /// Reads the next block; an archive that ends inside of it is an error of the kind `UnexpectedEof`.
     fn block(&mut self, block: &mut [u8; BLOCK]) -> io::Result<Next>;
     /// Fills the buffer with data that is in the archive itself.
@@ -205,8 +205,8 @@ pub(super) trait Input {
 
 /// The members of an archive, in its order.
 #[derive(Debug)]
-pub(super) struct Members<I> {
-    pub(super) input: I,
+pub(crate) struct Members<I> {
+    pub(crate) input: I,
     /// The blocks that were read since the last call of [`Self::next`], as they are in the archive.
     raw: Vec<u8>,
     /// A block that was read to see what it is.
@@ -230,7 +230,7 @@ struct Pending {
 }
 
 impl<I: Input> Members<I> {
-    pub(super) fn new(input: I) -> Self {
+    pub(crate) fn new(input: I) -> Self {
         Self {
             input,
             raw: Vec::new(),
@@ -242,12 +242,12 @@ impl<I: Input> Members<I> {
     }
 
     /// The blocks behind the last answer of [`Self::next`], bit for bit.
-    pub(super) fn raw(&self) -> &[u8] {
+    pub(crate) fn raw(&self) -> &[u8] {
         &self.raw
     }
 
     /// Reads the next bytes of a member's data or padding.
-    pub(super) fn take(&mut self, member: &Member, bytes: &mut [u8]) -> Result<(), TarError> {
+    pub(crate) fn take(&mut self, member: &Member, bytes: &mut [u8]) -> Result<(), TarError> {
         self.offset = self.offset.saturating_add(bytes.len() as u64);
         let mut rest = bytes;
         if let Some(block) = self.peeked {
@@ -274,17 +274,17 @@ impl<I: Input> Members<I> {
     }
 
     /// Bytes of the archive that were consumed.
-    pub(super) fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Counts data that is kept elsewhere.
-    pub(super) fn skip(&mut self, bytes: u64) {
+    pub(crate) fn skip(&mut self, bytes: u64) {
         self.offset = self.offset.saturating_add(bytes);
     }
 
     /// The next member; nothing at the end of the archive. The data of the one before must have been taken.
-    pub(super) fn next(&mut self) -> Result<Option<Member>, TarError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Member>, TarError> {
         self.raw.clear();
         let begin = self.offset;
         let mut pending = Pending::default();

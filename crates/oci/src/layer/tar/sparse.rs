@@ -31,11 +31,11 @@ pub enum SparseProblem {
 
 /// The segments of a sparse file that hold data; the rest reads as zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::layer) struct SparseMap {
+pub(crate) struct SparseMap {
     /// The length of the file in bytes.
-    pub(in crate::layer) size: u64,
+    pub(crate) size: u64,
     /// Offset and length of each piece of data, in the order of the archive: ascending, not empty, not overlapping.
-    pub(in crate::layer) segments: Vec<(u64, u64)>,
+    pub(crate) segments: Vec<(u64, u64)>,
 }
 
 impl SparseMap {
@@ -63,12 +63,12 @@ impl SparseMap {
     }
 
     /// How many bytes of the file are not in the archive.
-    pub(in crate::layer) fn holes(&self) -> u64 {
+    pub(crate) fn holes(&self) -> u64 {
         self.size - self.segments.iter().map(|(_, length)| length).sum::<u64>()
     }
 
     /// The whole file, from the data as the archive packs it; for small files.
-    pub(in crate::layer) fn expand(&self, packed: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn expand(&self, packed: &[u8]) -> Option<Vec<u8>> {
         let mut file = vec![0; usize::try_from(self.size).ok()?];
         let mut rest = packed;
         for &(offset, length) in &self.segments {

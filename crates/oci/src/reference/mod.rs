@@ -2,12 +2,16 @@
 //!
 //! The syntax is that of the containers tools: `docker://host/repository`, with
 //! a tag, a digest or both, or the same without `docker://`;
-//! `oci:directory[:name]` and `oci-archive:file[:name]`.
+//! `oci:directory[:name]`, `oci-archive:file[:name]`, `docker-archive:file[:name]`
+//! and `containers-storage:[store]image`.
+
+mod storage;
 
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+pub use self::storage::{ImageSelector, StorageReference, StoreSpecifier};
 use crate::digest::Digest;
 
 /// The tag that is meant where neither tag nor digest is given.
@@ -29,6 +33,10 @@ pub enum Reference {
     Layout(FileReference),
     /// An image in an uncompressed tar of such a directory.
     Archive(FileReference),
+    /// An image in a file as `docker save` writes it.
+    DockerArchive(FileReference),
+    /// An image in a store of podman's.
+    Storage(StorageReference),
 }
 
 /// An image in a registry.
@@ -40,7 +48,7 @@ pub struct RegistryReference {
     digest: Option<Digest>,
 }
 
-/// An image in a directory or a file.
+/// An image in a directory or a file; the file may be standard input.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileReference {
     path: String,
@@ -100,7 +108,14 @@ impl FileReference {
         Path::new(&self.path)
     }
 
-    /// The name of the image in there (annotation `org.opencontainers.image.ref.name`), if given.
+    /// Whether it is read from standard input: `-` or `/dev/stdin`.
+    pub fn is_stdin(&self) -> bool {
+        matches!(self.path.as_str(), "-" | "/dev/stdin")
+    }
+
+    /// The name of the image in there, if given: the annotation
+    /// `org.opencontainers.image.ref.name`; in Docker's archives a tag, or `@` and the
+    /// image's place in the list.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
@@ -130,13 +145,13 @@ impl Reference {
         if let Some(rest) = text.strip_prefix("oci-archive:") {
             return parse_file(rest, text).map(Self::Archive);
         }
-        for transport in [
-            "docker-archive",
-            "docker-daemon",
-            "containers-storage",
-            "dir",
-            "ostree",
-        ] {
+        if let Some(rest) = text.strip_prefix("docker-archive:") {
+            return parse_file(rest, text).map(Self::DockerArchive);
+        }
+        if let Some(rest) = text.strip_prefix("containers-storage:") {
+            return StorageReference::parse(rest, text).map(Self::Storage);
+        }
+        for transport in ["docker-daemon", "dir", "ostree"] {
             if text
                 .strip_prefix(transport)
                 .is_some_and(|rest| rest.starts_with(':'))
@@ -150,8 +165,8 @@ impl Reference {
         parse_registry(text, text).map(Self::Registry)
     }
 
-    /// Parses the two fields of bootc's status: the transport (`registry`,
-    /// `oci`, `oci-archive`) and the image.
+    /// Parses the two fields of bootc's status: the transport (`registry`, `oci`,
+    /// `oci-archive`, `docker-archive`, `containers-storage`) and the image.
     pub fn from_transport(transport: &str, image: &str) -> Result<Self, ReferenceError> {
         if image.len() > MAX_LENGTH {
             return Err(ReferenceError::TooLong(image.len()));
@@ -163,6 +178,8 @@ impl Reference {
             }
             "oci" => parse_file(image, image).map(Self::Layout),
             "oci-archive" => parse_file(image, image).map(Self::Archive),
+            "docker-archive" => parse_file(image, image).map(Self::DockerArchive),
+            "containers-storage" => StorageReference::parse(image, image).map(Self::Storage),
             other => Err(ReferenceError::UnknownTransport(other.to_owned())),
         }
     }
@@ -173,6 +190,8 @@ impl Reference {
             Self::Registry(_) => "registry",
             Self::Layout(_) => "oci",
             Self::Archive(_) => "oci-archive",
+            Self::DockerArchive(_) => "docker-archive",
+            Self::Storage(_) => "containers-storage",
         }
     }
 
@@ -180,7 +199,10 @@ impl Reference {
     pub fn image(&self) -> String {
         match self {
             Self::Registry(reference) => reference.to_string(),
-            Self::Layout(reference) | Self::Archive(reference) => reference.to_string(),
+            Self::Layout(reference) | Self::Archive(reference) | Self::DockerArchive(reference) => {
+                reference.to_string()
+            }
+            Self::Storage(reference) => reference.to_string(),
         }
     }
 
@@ -188,7 +210,10 @@ impl Reference {
     pub fn digest(&self) -> Option<&Digest> {
         match self {
             Self::Registry(reference) => reference.digest(),
-            Self::Layout(reference) | Self::Archive(reference) => reference.digest(),
+            Self::Layout(reference) | Self::Archive(reference) | Self::DockerArchive(reference) => {
+                reference.digest()
+            }
+            Self::Storage(reference) => reference.digest(),
         }
     }
 
@@ -199,7 +224,10 @@ impl Reference {
         let mut pinned = self.clone();
         match &mut pinned {
             Self::Registry(reference) => reference.digest = Some(digest),
-            Self::Layout(reference) | Self::Archive(reference) => reference.digest = Some(digest),
+            Self::Layout(reference) | Self::Archive(reference) | Self::DockerArchive(reference) => {
+                reference.digest = Some(digest);
+            }
+            Self::Storage(reference) => reference.pin(digest),
         }
         pinned
     }
@@ -219,6 +247,8 @@ impl fmt::Display for Reference {
             Self::Registry(reference) => write!(f, "docker://{reference}"),
             Self::Layout(reference) => write!(f, "oci:{reference}"),
             Self::Archive(reference) => write!(f, "oci-archive:{reference}"),
+            Self::DockerArchive(reference) => write!(f, "docker-archive:{reference}"),
+            Self::Storage(reference) => write!(f, "containers-storage:{reference}"),
         }
     }
 }
@@ -263,7 +293,9 @@ pub enum ReferenceError {
     )]
     ShortName(String),
     /// A transport that hull does not read.
-    #[error("the transport {0:?} is not supported: use docker://, oci: or oci-archive:")]
+    #[error(
+        "the transport {0:?} is not supported: use docker://, oci:, oci-archive:, docker-archive: or containers-storage:"
+    )]
     UnknownTransport(String),
     /// The host part is none.
     #[error("{text:?}: {host:?} is not a registry's host name, address or host:port")]
@@ -302,8 +334,30 @@ pub enum ReferenceError {
         source: crate::digest::InvalidDigest,
     },
     /// No path, or one that cannot be.
-    #[error("{0:?} names no directory or file: write oci:DIR[:NAME] or oci-archive:FILE[:NAME]")]
+    #[error(
+        "{0:?} names no directory or file: write oci:DIR[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME]"
+    )]
     Path(String),
+    /// The store in brackets is none.
+    #[error(
+        "{text:?}: {reason}; write containers-storage:[DRIVER@GRAPHROOT+RUNROOT:OPTIONS]IMAGE, of which the brackets and most in them may be left out"
+    )]
+    Store {
+        /// The whole reference.
+        text: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The name of an image in podman's store is none.
+    #[error(
+        "{text:?}: {image:?} names no image of a store: write NAME[:TAG][@DIGEST], or @ID with the digits of `podman images --no-trunc`"
+    )]
+    StoredImage {
+        /// The whole reference.
+        text: String,
+        /// The part that is wrong.
+        image: String,
+    },
     /// The name of an image in a layout is none.
     #[error("{text:?}: {name:?} is not the name of an image in a layout")]
     Name {
@@ -479,145 +533,4 @@ fn is_layout_name(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const SHA: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-
-    fn registry(text: &str) -> RegistryReference {
-        match Reference::parse(text).unwrap() {
-            Reference::Registry(reference) => reference,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_bare_name_is_a_registry_name() {
-        let reference = registry("quay.io/fedora/bootc:42");
-        assert_eq!(reference.host(), "quay.io");
-        assert_eq!(reference.repository(), "fedora/bootc");
-        assert_eq!(reference.tag(), Some("42"));
-        assert_eq!(reference, registry("docker://quay.io/fedora/bootc:42"));
-    }
-
-    #[test]
-    fn a_port_is_not_taken_for_a_tag() {
-        let reference = registry("localhost:5000/x");
-        assert_eq!(
-            (reference.host(), reference.tag()),
-            ("localhost:5000", None)
-        );
-        assert_eq!(reference.selector(), "latest");
-        assert_eq!(registry("[::1]:5000/x:y").host(), "[::1]:5000");
-    }
-
-    #[test]
-    fn a_digest_decides_where_a_tag_is_given_too() {
-        let reference = registry(&format!("docker://10.0.2.2:5000/debian:stable@{SHA}"));
-        assert_eq!(reference.tag(), Some("stable"));
-        assert_eq!(reference.selector(), SHA);
-    }
-
-    #[test]
-    fn official_images_of_docker_hub_get_their_whole_name() {
-        assert_eq!(
-            Reference::parse("docker.io/debian").unwrap().to_string(),
-            "docker://docker.io/library/debian"
-        );
-    }
-
-    #[test]
-    fn short_names_are_refused_with_advice() {
-        for text in ["debian", "debian:12", "library/debian", "docker://debian"] {
-            let error = Reference::parse(text).unwrap_err();
-            assert!(matches!(error, ReferenceError::ShortName(_)), "{text}");
-            assert!(error.to_string().contains("docker.io/library/debian"));
-        }
-    }
-
-    #[test]
-    fn layouts_take_a_name_or_a_digest() {
-        let Reference::Layout(reference) = Reference::parse("oci:/a/b:quay.io/x/y:1").unwrap()
-        else {
-            panic!("a layout is expected");
-        };
-        assert_eq!(reference.path(), Path::new("/a/b"));
-        assert_eq!(reference.name(), Some("quay.io/x/y:1"));
-        let Reference::Layout(reference) = Reference::parse(&format!("oci:a@b@{SHA}")).unwrap()
-        else {
-            panic!("a layout is expected");
-        };
-        assert_eq!(reference.path(), Path::new("a@b"));
-        assert_eq!(reference.digest().unwrap().to_string(), SHA);
-        let archive = Reference::parse("oci-archive:x.tar:stable").unwrap();
-        assert_eq!(archive.transport(), "oci-archive");
-        assert_eq!(archive.image(), "x.tar:stable");
-    }
-
-    #[test]
-    fn what_names_no_image_is_refused() {
-        for text in [
-            "",
-            "docker://",
-            "oci:",
-            "oci-archive:",
-            "oci::tag",
-            "quay.io/",
-            "quay.io//x",
-            "quay.io/x/",
-            "quay.io/X",
-            "quay.io/a/../b",
-            "quay.io/a___b",
-            "quay.io/-a",
-            "quay.io/a:",
-            "quay.io/a:-b",
-            "quay.io/a@sha256:00",
-            "quay.io/a@md5:d41d8cd98f00b204e9800998ecf8427e",
-            "user@quay.io/a",
-            "quay.io:0/a",
-            "quay.io:99999/a",
-            "quay..io/a",
-            "[::1/a",
-            "[zz]/a.b",
-            "https://quay.io/a/b",
-            "containers-storage:quay.io/a",
-            "quay.io/a b",
-            "oci:dir:",
-            "oci:dir:a b",
-        ] {
-            assert!(Reference::parse(text).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn bootc_transport_words_give_the_same_references() {
-        let reference = Reference::from_transport("registry", "quay.io/a/b:1").unwrap();
-        assert_eq!(reference, Reference::parse("quay.io/a/b:1").unwrap());
-        assert!(Reference::from_transport("dir", "/x").is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_parsed_or_refused_and_display_round_trips(text in "\\PC{0,80}") {
-            if let Ok(reference) = Reference::parse(&text) {
-                prop_assert_eq!(Reference::parse(&reference.to_string()).unwrap(), reference);
-            }
-        }
-
-        #[test]
-        fn references_round_trip_through_text_and_through_status(
-            text in "(docker://)?([a-z]{1,5}\\.[a-z]{2}|localhost)(:[1-9][0-9]{0,3})?(/[a-z0-9]{1,4}((\\.|_|__|-{1,3})[a-z0-9]{1,3})?){1,3}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,9})?|oci(-archive)?:[a-z@/. ]{1,9}(:[a-z:@/+]{1,9})?",
-            pin: bool,
-        ) {
-            let mut reference = Reference::parse(&text).unwrap();
-            if pin {
-                reference = reference.with_digest(SHA.parse().unwrap());
-            }
-            prop_assert_eq!(&Reference::parse(&reference.to_string()).unwrap(), &reference);
-            let again = Reference::from_transport(reference.transport(), &reference.image());
-            prop_assert_eq!(again.unwrap(), reference);
-        }
-    }
-}
+mod tests;
