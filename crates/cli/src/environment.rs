@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use hull_oci::source::Proxies;
+
 /// What the environment asks for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment {
@@ -23,6 +25,10 @@ pub(crate) struct Environment {
     pub(crate) runtime_dir: Option<PathBuf>,
     /// `HOME`.
     pub(crate) home: Option<PathBuf>,
+    /// `CONTAINERS_REGISTRIES_CONF`, as for podman.
+    pub(crate) registries_conf: Option<PathBuf>,
+    /// `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case.
+    pub(crate) proxies: Proxies,
 }
 
 /// Reads the environment of the process.
@@ -42,7 +48,22 @@ pub(crate) fn read() -> Environment {
         registry_auth_file: path("REGISTRY_AUTH_FILE"),
         runtime_dir: path("XDG_RUNTIME_DIR"),
         home: path("HOME"),
+        registries_conf: path("CONTAINERS_REGISTRIES_CONF"),
+        proxies: Proxies::new(
+            text("HTTP_PROXY", "http_proxy"),
+            text("HTTPS_PROXY", "https_proxy"),
+            text("ALL_PROXY", "all_proxy"),
+            text("NO_PROXY", "no_proxy").as_deref(),
+        ),
     }
+}
+
+/// The first of two names that is set and not empty.
+fn text(upper: &str, lower: &str) -> Option<String> {
+    [upper, lower]
+        .into_iter()
+        .filter_map(|name| variable(name)?.into_string().ok())
+        .find(|value| !value.is_empty())
 }
 
 #[expect(

@@ -17,6 +17,7 @@ use hull_erofs::transform::TransformError;
 use hull_oci::PullError;
 use hull_oci::layer::MergeError;
 use hull_oci::reference::ReferenceError;
+use hull_oci::source::{RegistriesError, ShortNameError};
 use hull_store::StoreError;
 use hull_store::fsck::FsckError;
 use hull_sys::run::RunError;
@@ -81,6 +82,12 @@ pub(crate) enum Failure {
     /// What was named is no image.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
+    /// A name without a registry that registries.conf does not settle.
+    #[error(transparent)]
+    ShortName(#[from] ShortNameError),
+    /// The configuration of registries cannot be followed.
+    #[error(transparent)]
+    Registries(#[from] RegistriesError),
     /// It is not clear which deployment is meant.
     #[error(transparent)]
     Select(#[from] SelectError),

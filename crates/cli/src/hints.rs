@@ -73,7 +73,8 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
         Failure::Refused { .. } => (Some("leave it out; nothing was changed"), USAGE),
         Failure::NoCommand(_) => (Some("`hull help` lists the commands"), USAGE),
         Failure::Output(_) | Failure::Serialize(_) => (None, FAILED),
-        Failure::Write { .. } | Failure::Read { .. } => (None, FAILED),
+        Failure::ShortName(_) => (None, USAGE),
+        Failure::Registries(_) | Failure::Write { .. } | Failure::Read { .. } => (None, FAILED),
     }
 }
 

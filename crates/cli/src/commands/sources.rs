@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use hull_oci::source::SourceOptions;
-use hull_oci::{PullOptions, Reference};
+use hull_oci::source::{RegistriesConf, SourceOptions};
+use hull_oci::{PullOptions, Reference, ReferenceError};
 
 use super::Context;
 use crate::args::{Auth, Transport};
@@ -17,13 +17,25 @@ pub(crate) fn pull_options(auth: &Auth, context: &Context<'_>) -> PullOptions {
     source.auth.environment = context.environment.registry_auth_file.clone();
     source.auth.runtime_dir = context.environment.runtime_dir.clone();
     source.auth.home = context.environment.home.clone();
+    let user = context.environment.home.as_ref();
+    source.config.user = user.map(|home| home.join(".config/containers"));
+    source.config.registries_conf = context.environment.registries_conf.clone();
+    source.proxies = context.environment.proxies.clone();
     PullOptions {
         source,
         ..PullOptions::default()
     }
 }
 
-/// The image that was named.
+/// The image that was named. A short name is what the machine's registries.conf
+/// makes of it, and only the full one is kept.
 pub(crate) fn reference(name: &str, transport: Transport) -> Result<Reference, Failure> {
-    Ok(Reference::parse(&transport.reference(name))?)
+    match Reference::parse(&transport.reference(name)) {
+        // With docker:// it was meant as it stands.
+        Err(ReferenceError::ShortName(_)) if !name.starts_with("docker://") => {
+            let conf = RegistriesConf::load(&SourceOptions::for_root("/").config)?;
+            Ok(Reference::Registry(conf.resolve_short_name(name)?))
+        }
+        parsed => Ok(parsed?),
+    }
 }

@@ -91,14 +91,12 @@ impl RegistryReference {
         }
     }
 
-    /// The same image under another `host/repository`.
-    pub(crate) fn at(&self, name: &str) -> Result<Self, ReferenceError> {
-        let (host, repository) = parse_name(name, name)?;
-        Ok(Self {
-            host,
-            repository,
-            ..self.clone()
-        })
+    /// Parses `host/repository` with a tag, a digest or both.
+    pub(crate) fn parse(text: &str) -> Result<Self, ReferenceError> {
+        if text.len() > MAX_LENGTH {
+            return Err(ReferenceError::TooLong(text.len()));
+        }
+        parse_registry(text, text)
     }
 }
 

@@ -55,11 +55,11 @@ impl Body {
 
     fn connect(&mut self) -> io::Result<()> {
         let asked = Asked::Blob(self.digest);
-        let (http, digest) = (&self.remote.http, &self.digest);
+        let digest = &self.digest;
         let answer = self
             .remote
             .ask(&asked, self.next, &mut self.patience, |place| {
-                place.get_blob(http, digest, self.size, self.position)
+                place.get_blob(digest, self.size, self.position)
             });
         let (place, body) = answer.map_err(|error| into_io(*error, io::ErrorKind::Other))?;
         self.remote.serves(digest, place);

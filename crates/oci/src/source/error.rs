@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::auth::{AuthError, CredentialsUsed};
+use super::certificates::CertificatesError;
 use super::registries::RegistriesError;
 use crate::digest::{BlobError, Digest};
 use crate::manifest::ManifestError;
@@ -22,6 +23,9 @@ pub enum SourceError {
     /// The configuration of registries cannot be followed.
     #[error(transparent)]
     Registries(#[from] RegistriesError),
+    /// The certificates for a registry cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
     /// A file of a layout or an archive cannot be read.
     #[error("{}: {what}: {source}", path.display())]
     Read {

@@ -1,14 +1,12 @@
 //! One HTTP request, with its redirects followed and its times bounded.
 
 use std::io::{self, Read};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use ureq::Agent;
 use ureq::http::HeaderMap;
 use ureq::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+use super::agents::Agents;
 use super::error::Fault;
 use super::retry;
 use super::secret::Secret;
@@ -41,19 +39,17 @@ impl Default for Timeouts {
 }
 
 /// Whether a server must prove who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Trust {
     Verified,
     Unverified,
 }
 
-/// Keeps connections and the TLS set-up.
+/// Sends the requests for one registry.
 #[derive(Debug)]
 pub(super) struct Http {
+    agents: Agents,
     timeouts: Timeouts,
-    plain: Agent,
-    verified: OnceLock<Agent>,
-    unverified: OnceLock<Agent>,
 }
 
 /// An answer whose body is yet to be read.
@@ -66,27 +62,8 @@ pub(super) struct Response {
 }
 
 impl Http {
-    pub(super) fn new(timeouts: Timeouts) -> Self {
-        Self {
-            timeouts,
-            plain: agent(timeouts, TlsConfig::default()),
-            verified: OnceLock::new(),
-            unverified: OnceLock::new(),
-        }
-    }
-
-    fn agent(&self, scheme: Scheme, trust: Trust) -> &Agent {
-        match (scheme, trust) {
-            (Scheme::Http, _) => &self.plain,
-            (Scheme::Https, Trust::Verified) => self.verified.get_or_init(|| {
-                let tls = TlsConfig::builder().root_certs(root_certificates()).build();
-                agent(self.timeouts, tls)
-            }),
-            (Scheme::Https, Trust::Unverified) => self.unverified.get_or_init(|| {
-                let tls = TlsConfig::builder().disable_verification(true).build();
-                agent(self.timeouts, tls)
-            }),
-        }
+    pub(super) fn new(agents: Agents, timeouts: Timeouts) -> Self {
+        Self { agents, timeouts }
     }
 
     /// Sends GET and follows redirects.
@@ -140,7 +117,8 @@ impl Http {
         offset: u64,
     ) -> Result<Response, Fault> {
         let mut request = self
-            .agent(url.scheme(), trust)
+            .agents
+            .get(url, trust)?
             .get(url.to_request_target())
             .header(ACCEPT, accept)
             // The digest is that of the bytes sent, so they must not be recoded.
@@ -216,43 +194,6 @@ impl<R: Read> Read for Lively<R> {
         self.bytes += u64::try_from(count).unwrap_or(0);
         Ok(count)
     }
-}
-
-fn agent(timeouts: Timeouts, tls: TlsConfig) -> Agent {
-    Agent::config_builder()
-        .user_agent(concat!("hull/", env!("CARGO_PKG_VERSION")))
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        // The environment is read by the command line alone.
-        .proxy(None)
-        .timeout_resolve(Some(timeouts.connect))
-        .timeout_connect(Some(timeouts.connect))
-        .timeout_recv_response(Some(timeouts.idle))
-        .timeout_per_read(Some(timeouts.idle))
-        .timeout_per_write(Some(timeouts.idle))
-        .max_response_header_size(MAX_HEADER)
-        .tls_config(tls)
-        .build()
-        .new_agent()
-}
-
-const MAX_HEADER: usize = 64 << 10;
-
-/// The certificates that the system trusts, so that a company's CA counts as it
-/// does for every other program; those of Mozilla, built in, where the system
-/// has none at all (a recovery shell).
-fn root_certificates() -> RootCerts {
-    let found = rustls_native_certs::load_native_certs();
-    if found.certs.is_empty() {
-        return RootCerts::WebPki;
-    }
-    let certificates: Vec<_> = found
-        .certs
-        .iter()
-        .map(|certificate| Certificate::from_der(certificate).to_owned())
-        .collect();
-    RootCerts::Specific(Arc::new(certificates))
 }
 
 /// Where a response sends us, if it does.

@@ -3,9 +3,11 @@
 //! A [`Source`] is open for one reference. It gives documents whole, with their
 //! digest checked, and blobs as streams that are checked while they pass.
 
+mod agents;
 mod archive;
 mod auth;
 mod body;
+mod certificates;
 mod challenge;
 mod docker_archive;
 mod error;
@@ -13,6 +15,7 @@ mod http;
 mod input;
 mod layout;
 mod place;
+mod proxy;
 mod registries;
 mod registry;
 mod remote;
@@ -28,10 +31,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use self::agents::Agents;
 pub use self::auth::{AuthError, AuthFiles, CredentialsUsed};
+use self::certificates::Certificates;
+pub use self::certificates::CertificatesError;
 pub use self::error::{Asked, Attempt, Fault, RegistryError, SourceError};
 pub use self::http::Timeouts;
-pub use self::registries::{Endpoint, RegistriesConf, RegistriesError};
+pub use self::proxy::Proxies;
+pub use self::registries::{ConfigDirs, Endpoint, RegistriesConf, RegistriesError, ShortNameError};
 pub use self::retry::Retry;
 use crate::digest::{BlobError, Digest, VerifyingReader};
 use crate::manifest::{Descriptor, ManifestError};
@@ -42,9 +49,13 @@ use crate::reference::Reference;
 pub struct SourceOptions {
     /// Where credentials are.
     pub auth: AuthFiles,
-    /// The directory with `registries.conf` and its drop-ins (`/etc/containers`); without
-    /// it, nothing is redirected, blocked or insecure.
-    pub containers_dir: Option<PathBuf>,
+    /// Where `registries.conf`, its drop-ins and `certs.d` are; without them, nothing is
+    /// redirected, blocked or insecure.
+    pub config: ConfigDirs,
+    /// Where Docker keeps a registry's certificates (`/etc/docker/certs.d`); looked at last.
+    pub docker_certs: Option<PathBuf>,
+    /// The proxies to use.
+    pub proxies: Proxies,
     /// Allows plain HTTP and unverified TLS, as `insecure = true` does for one registry.
     pub insecure: bool,
     /// Allows the same for registries on this machine, as Docker does: nobody is between.
@@ -64,7 +75,12 @@ impl SourceOptions {
     pub fn for_root(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
         Self {
-            containers_dir: Some(root.join("etc/containers")),
+            config: ConfigDirs {
+                vendor: Some(root.join("usr/share/containers")),
+                system: Some(root.join("etc/containers")),
+                ..ConfigDirs::default()
+            },
+            docker_certs: Some(root.join("etc/docker/certs.d")),
             auth: AuthFiles {
                 root: Some(root),
                 ..AuthFiles::default()
@@ -74,10 +90,20 @@ impl SourceOptions {
     }
 
     fn load_registries(&self) -> Result<RegistriesConf, RegistriesError> {
-        match &self.containers_dir {
-            Some(dir) => RegistriesConf::load(dir),
-            None => Ok(RegistriesConf::default()),
-        }
+        RegistriesConf::load(&self.config)
+    }
+
+    /// Connections for a registry, with the certificates that are set for it.
+    fn agents(&self, registry: &str) -> Result<Agents, CertificatesError> {
+        let mut dirs: Vec<_> = self
+            .config
+            .best_first()
+            .map(|dir| dir.join("certs.d"))
+            .collect();
+        dirs.extend(self.docker_certs.clone());
+        let certificates = Certificates::load(&dirs, registry)?;
+        let proxies = self.proxies.clone();
+        Ok(Agents::new(registry, certificates, proxies, self.timeouts))
     }
 }
 

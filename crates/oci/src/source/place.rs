@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::SourceOptions;
 use super::error::{Asked, Attempt, Fault, SourceError};
 use super::http::{self, Http, Response, Trust};
+use super::proxy::is_loopback;
 use super::registries::Endpoint;
 use super::secret::Secret;
 use super::token::Authenticator;
@@ -20,6 +21,8 @@ use crate::reference::RegistryReference;
 pub(super) struct Place {
     /// The image under the name that it has there.
     pub(super) reference: RegistryReference,
+    /// Its own, for the certificates differ from one registry to the next.
+    http: Http,
     trust: Trust,
     authenticator: Authenticator,
     /// The scheme that worked, of a registry where both are allowed.
@@ -28,21 +31,12 @@ pub(super) struct Place {
     lacks_ranges: AtomicBool,
 }
 
-/// Whether a registry is on this machine.
-fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    let address: Option<std::net::IpAddr> = name.parse().ok();
-    name == "localhost" || address.is_some_and(|address| address.is_loopback())
-}
-
 impl Place {
     pub(super) fn new(endpoint: Endpoint, options: &SourceOptions) -> Result<Self, SourceError> {
         let Endpoint {
             reference,
             insecure,
+            ..
         } = endpoint;
         let on_this_machine = options.trust_loopback && is_loopback(reference.host());
         let trust = if insecure || options.insecure || on_this_machine {
@@ -53,6 +47,7 @@ impl Place {
         let credentials = options.auth.find(&reference)?;
         Ok(Self {
             authenticator: Authenticator::new(credentials, reference.repository(), trust),
+            http: Http::new(options.agents(reference.host())?, options.timeouts),
             reference,
             trust,
             scheme: OnceLock::new(),
@@ -61,8 +56,8 @@ impl Place {
     }
 
     /// Asks for something whole; what is given has status 200.
-    pub(super) fn get(&self, http: &Http, asked: &Asked) -> Result<Response, Fault> {
-        self.get_authorized(http, asked, 0)
+    pub(super) fn get(&self, asked: &Asked) -> Result<Response, Fault> {
+        self.get_authorized(asked, 0)
     }
 
     /// A blob of `size` bytes from `offset` on.
@@ -71,14 +66,13 @@ impl Place {
     /// comes before `offset` is passed over.
     pub(super) fn get_blob(
         &self,
-        http: &Http,
         digest: &Digest,
         size: u64,
         offset: u64,
     ) -> Result<Box<dyn Read + Send>, Fault> {
         let asked = Asked::Blob(*digest);
         if offset > 0 && !self.lacks_ranges.load(Ordering::Relaxed) {
-            let response = self.get_authorized(http, &asked, offset)?;
+            let response = self.get_authorized(&asked, offset)?;
             if response.is_rest(offset, size) {
                 return Ok(response.body);
             }
@@ -87,23 +81,24 @@ impl Place {
             }
             self.lacks_ranges.store(true, Ordering::Relaxed);
         }
-        skip(self.get(http, &asked)?, digest, size, offset)
+        skip(self.get(&asked)?, digest, size, offset)
     }
 
     /// Asks, and asks once more after a challenge was answered.
-    fn get_authorized(&self, http: &Http, asked: &Asked, offset: u64) -> Result<Response, Fault> {
+    fn get_authorized(&self, asked: &Asked, offset: u64) -> Result<Response, Fault> {
         let mut answered = false;
         loop {
             let authorization = self.authenticator.current();
             let secret = authorization.header.as_ref();
-            let response = self.get_over_any_scheme(http, asked, secret, offset)?;
+            let response = self.get_over_any_scheme(asked, secret, offset)?;
             // Only the registry itself may ask who we are, not where it sent us.
             let is_registry = response.url.authority() == self.host().to_ascii_lowercase();
             match response.status {
                 200 => return Ok(response),
                 206 | 416 if offset > 0 => return Ok(response),
                 401 if is_registry && !answered => {
-                    self.authenticator.answer(http, response, &authorization)?;
+                    self.authenticator
+                        .answer(&self.http, response, &authorization)?;
                     answered = true;
                 }
                 status @ (401 | 403) if is_registry => {
@@ -127,7 +122,6 @@ impl Place {
     /// HTTPS; and where the registry is declared insecure, HTTP if that fails.
     fn get_over_any_scheme(
         &self,
-        http: &Http,
         asked: &Asked,
         authorization: Option<&Secret>,
         offset: u64,
@@ -138,7 +132,8 @@ impl Place {
         };
         let get = |scheme| {
             let url = self.url(scheme, asked)?;
-            http.get_from(&url, self.trust, &accept, authorization, offset)
+            self.http
+                .get_from(&url, self.trust, &accept, authorization, offset)
         };
         if self.trust == Trust::Verified {
             return get(Scheme::Https);
@@ -225,31 +220,4 @@ fn skip(
         return Err(broken(format!("only {skipped} bytes came")));
     }
     Ok(response.body)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_loopback;
-
-    #[test]
-    fn only_this_machine_is_trusted_without_a_certificate() {
-        for host in [
-            "localhost",
-            "localhost:5000",
-            "127.0.0.1:5000",
-            "127.8.0.1",
-            "[::1]:5000",
-        ] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in [
-            "localhost.example",
-            "10.0.2.2:5000",
-            "quay.io",
-            "[fe80::1]",
-            "127.example",
-        ] {
-            assert!(!is_loopback(host), "{host}");
-        }
-    }
 }

@@ -26,7 +26,7 @@ impl Registry {
         reference: &RegistryReference,
         options: &SourceOptions,
     ) -> Result<Self, SourceError> {
-        let endpoints = vec![options.load_registries()?.resolve(reference)?];
+        let endpoints = options.load_registries()?.endpoints(reference)?;
         Ok(Self {
             remote: Arc::new(Remote::new(reference, endpoints, options)?),
             reference: reference.clone(),
@@ -51,7 +51,7 @@ impl Registry {
         asked: &Asked,
         expected: Option<&Digest>,
     ) -> Result<Fetched, Fault> {
-        let response = place.get(&self.remote.http, asked)?;
+        let response = place.get(asked)?;
         let media_type = response.header("content-type").map(str::to_owned);
         // The registry's own word for the digest, where the name does not fix it.
         let promised = response

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::error::{Asked, Fault, RegistryError, SourceError};
-use super::http::Http;
 use super::place::Place;
 use super::retry::{Patience, Retry};
 use super::{SourceOptions, registries::Endpoint};
@@ -16,7 +15,6 @@ use crate::reference::RegistryReference;
 pub(super) struct Remote {
     /// The image as it was named.
     reference: RegistryReference,
-    pub(super) http: Http,
     /// In the order in which they are asked; never empty.
     places: Vec<Place>,
     pub(super) retry: Retry,
@@ -44,7 +42,6 @@ impl Remote {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             reference: reference.clone(),
-            http: Http::new(options.timeouts),
             places,
             retry: options.retry,
             standings: Mutex::default(),

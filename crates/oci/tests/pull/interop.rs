@@ -239,7 +239,7 @@ fn registries_conf_moves_images_and_allows_http() {
     file.write_all(text.as_bytes()).unwrap();
     let mut options = options();
     options.source.insecure = false;
-    options.source.containers_dir = Some(conf.path().to_owned());
+    options.source.config.system = Some(conf.path().to_owned());
     let local = LocalStore::new();
     let pulled = local
         .pull_with("images.example/os/debian:stable", &options)
