@@ -1,8 +1,8 @@
 //! One file per verb: it calls an operation and writes what came of it.
 
+mod boot_report;
 mod completion;
 mod dump;
-mod etc_report;
 mod fsck;
 mod gc;
 mod help;

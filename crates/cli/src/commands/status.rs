@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use hull_deploy::running;
 use rustix::fs::StatVfsMountFlags;
 
-use super::{Context, etc_report, this_machine};
+use super::{Context, boot_report, this_machine};
 use crate::args::Format;
 use crate::args::host::Status;
 use crate::failure::Failure;
@@ -55,9 +55,11 @@ fn observe() -> Result<Observation, Failure> {
     }
     let machine = this_machine()?;
     let root = rustix::fs::fstatvfs(&machine.root);
+    let report = boot_report::read();
     Ok(Observation {
         state: machine.observe()?,
-        etc_conflicts: etc_report::conflicts(),
+        etc_conflicts: report.conflicts(),
+        booted_verity: report.verity_required(),
         // hull's own mount is writable if the file system is.
         read_only: root.is_ok_and(|root| root.f_flag.contains(StatVfsMountFlags::RDONLY)),
     })

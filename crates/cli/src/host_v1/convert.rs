@@ -20,6 +20,8 @@ pub(crate) struct Observation {
     pub(crate) state: HostState,
     /// What the merge of /etc had to decide at this boot: sentences.
     pub(crate) etc_conflicts: Vec<String>,
+    /// Whether the running system was booted with fs-verity required, where it says so.
+    pub(crate) booted_verity: Option<bool>,
     /// The physical root can't be written.
     pub(crate) read_only: bool,
 }
@@ -51,7 +53,7 @@ fn status(seen: &Observation) -> Status {
     let roles = state.roles();
     let entry = |name: &Option<DeploymentName>| {
         let deployment = name.as_ref().and_then(|name| state.deployment(name));
-        deployment.map(|deployment| boot_entry(state, deployment))
+        deployment.map(|deployment| boot_entry(seen, deployment))
     };
     let named = [&roles.booted, &roles.staged, &roles.rollback];
     let others = state
@@ -62,7 +64,7 @@ fn status(seen: &Observation) -> Status {
         staged: entry(&roles.staged).or_else(|| waiting(state)),
         booted: entry(&roles.booted),
         rollback: entry(&roles.rollback),
-        other_deployments: others.map(|found| boot_entry(state, found)).collect(),
+        other_deployments: others.map(|found| boot_entry(seen, found)).collect(),
         rollback_queued: roles.rollback_queued,
         host_type: roles.booted.map(|_| "bootcHost"),
         usr_overlay: None,
@@ -75,10 +77,17 @@ fn status(seen: &Observation) -> Status {
     }
 }
 
-fn boot_entry(state: &HostState, deployment: &Deployment) -> BootEntry {
+fn boot_entry(seen: &Observation, deployment: &Deployment) -> BootEntry {
+    let state = &seen.state;
     let record = &deployment.record;
     let loader_entry = state.entries_of(&deployment.name).next();
-    let verity_required = loader_entry.is_some_and(requires_verity);
+    let at_next_boot = loader_entry.is_some_and(requires_verity);
+    // An entry that was written since says nothing of the boot before it.
+    let running = Some(deployment.name) == state.booted;
+    let verity_required = seen
+        .booted_verity
+        .filter(|_| running)
+        .unwrap_or(at_next_boot);
     BootEntry {
         image: Some(ImageStatus {
             image: image_reference(&record.image.reference),
@@ -98,6 +107,7 @@ fn boot_entry(state: &HostState, deployment: &Deployment) -> BootEntry {
         hull: Some(HullEntry {
             deployment: deployment.name.to_string(),
             verity_enabled: record.composefs.verity,
+            verity_at_next_boot: at_next_boot,
             boot_entry: loader_entry.map(|found| found.name.to_string()),
             tries_left: loader_entry
                 .and_then(|found| found.name.counter)

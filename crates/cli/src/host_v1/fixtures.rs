@@ -133,6 +133,10 @@ pub(crate) fn all() -> Vec<(&'static str, Observation)> {
     image.created = Some("soon".into());
     all.push(("hostile-labels", seen));
 
+    let mut seen = machine(&[(1, "hull-2.conf")], 1);
+    seen.booted_verity = Some(false);
+    all.push(("verity-since-boot", seen));
+
     all.push(("not-a-deployment", Observation::default()));
     all
 }

@@ -139,6 +139,9 @@ pub(crate) struct HullEntry {
     pub(crate) deployment: String,
     /// Whether all of its files have fs-verity enabled.
     pub(crate) verity_enabled: bool,
+    /// Whether its boot entry makes the kernel refuse files without it; of the running
+    /// system, `missingVerityAllowed` tells what the boot before did.
+    pub(crate) verity_at_next_boot: bool,
     /// The file name of its boot entry.
     pub(crate) boot_entry: Option<String>,
     /// Tries that the boot loader has left; null for an entry known to be good.

@@ -113,6 +113,8 @@ pub(crate) fn whole_seconds(time: &str) -> String {
 fn verity(composefs: &Composefs, hull: &HullEntry, style: Style) -> String {
     if !composefs.missing_verity_allowed {
         style.good("enforced")
+    } else if hull.verity_at_next_boot {
+        style.warning("not enforced yet: the next boot enforces it")
     } else if hull.verity_enabled {
         style.warning("enabled, not enforced")
     } else {

@@ -1,4 +1,4 @@
-//! What setup-root noted of the merge of /etc, when this system booted.
+//! What setup-root noted when this system booted.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +12,8 @@ const MAX_BYTES: u64 = 4 << 20;
 /// not this part is told nothing of.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Report {
+pub(super) struct Report {
+    verity_required: Option<bool>,
     etc: Etc,
 }
 
@@ -36,14 +37,24 @@ struct Clash {
     name: String,
 }
 
-/// Sentences about what the merge had to decide.
-///
-/// A system that booted without a report has nothing to say.
-pub(crate) fn conflicts() -> Vec<String> {
-    read().map(|report| told(&report)).unwrap_or_default()
+impl Report {
+    /// Whether the kernel was told to refuse files without fs-verity.
+    pub(super) fn verity_required(&self) -> Option<bool> {
+        self.verity_required
+    }
+
+    /// Sentences about what the merge of /etc had to decide.
+    pub(super) fn conflicts(&self) -> Vec<String> {
+        told(self)
+    }
 }
 
-fn read() -> Option<Report> {
+/// Reads it; a system that booted without a report has nothing to say.
+pub(super) fn read() -> Report {
+    try_read().unwrap_or_default()
+}
+
+fn try_read() -> Option<Report> {
     let mut text = Vec::new();
     File::open(BOOT_REPORT)
         .ok()?
@@ -80,12 +91,14 @@ mod tests {
 
     #[test]
     fn conflicts_become_sentences() {
-        let report = r#"{"format": 1, "milliseconds": 12, "etc": {"merged": true,
+        let report = r#"{"format": 1, "verity_required": true, "milliseconds": 12, "etc": {"merged": true,
             "conflicts": [
                 {"path": "/etc/a", "kind": "both-changed", "winner": "mine", "kept_as": "a.hull-new~"},
                 {"path": "/etc/b", "kind": "removed-by-them", "winner": "theirs", "kept_as": null}],
             "clashes": [{"file": "passwd", "name": "web", "reason": "line-malformed"}]}}"#;
-        let told = told(&serde_json::from_str(report).unwrap());
+        let report: Report = serde_json::from_str(report).unwrap();
+        assert_eq!(report.verity_required(), Some(true));
+        let told = report.conflicts();
         assert_eq!(
             told,
             [
@@ -98,7 +111,9 @@ mod tests {
     }
 
     #[test]
-    fn a_report_without_a_merge_has_no_conflicts() {
-        assert!(told(&serde_json::from_str("{\"format\": 9}").unwrap()).is_empty());
+    fn a_report_of_another_format_says_nothing() {
+        let report: Report = serde_json::from_str("{\"format\": 9}").unwrap();
+        assert!(report.conflicts().is_empty());
+        assert_eq!(report.verity_required(), None);
     }
 }
