@@ -186,6 +186,23 @@ impl Hasher {
         }
     }
 
+    /// Takes in so many zeros, as a hole reads: 64 times as quick as [`Self::update`],
+    /// since the digest of a block of zeros is known.
+    pub fn update_zeros(&mut self, mut count: u64) {
+        let before = (BLOCK - self.filled) % BLOCK;
+        let partial = usize::try_from(count).map_or(before, |count| count.min(before));
+        self.update(&ZEROES[..partial]);
+        count -= partial as u64;
+        let digest = Sha512::digest(ZEROES).into();
+        while count >= BLOCK as u64 {
+            self.length += BLOCK as u64;
+            self.push(0, digest);
+            count -= BLOCK as u64;
+        }
+        let rest = usize::try_from(count).expect("it is less than a block");
+        self.update(&ZEROES[..rest]);
+    }
+
     /// How many bytes were taken in so far.
     pub fn length(&self) -> u64 {
         self.length

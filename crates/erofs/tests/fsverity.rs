@@ -86,6 +86,22 @@ proptest! {
     }
 
     #[test]
+    fn zeros_by_number_make_the_same_digest_as_zeros(
+        parts in prop::collection::vec((0usize..9000, 0u64..600_000), 0..6),
+    ) {
+        let (mut by_number, mut as_bytes) = (Hasher::new(), Hasher::new());
+        for (data, zeros) in parts {
+            for hasher in [&mut by_number, &mut as_bytes] {
+                hasher.update(&pattern(data));
+            }
+            by_number.update_zeros(zeros);
+            as_bytes.update(&vec![0; usize::try_from(zeros).unwrap()]);
+        }
+        prop_assert_eq!(by_number.length(), as_bytes.length());
+        prop_assert_eq!(by_number.finalize(), as_bytes.finalize());
+    }
+
+    #[test]
     fn parts_that_are_hashed_alone_make_the_same_digest(
         length in 0usize..600_000,
         blocks in 1usize..100,
