@@ -51,6 +51,7 @@ proptest! {
     fn a_damaged_image_is_read_or_refused(damage in damage()) {
         let image = apply(&image::write(&sample()).unwrap(), &damage);
         check(|| image::read(&image).ok());
+        check(|| image::read_top_directory(&image, b"usr").ok().flatten());
     }
 
     #[test]

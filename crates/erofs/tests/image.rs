@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use hull_erofs::image::{ReadError, WriteError, read, write};
+use hull_erofs::image::{ReadError, WriteError, read, read_top_directory, write};
 use hull_erofs::tree::{
     Content, Device, Directory, Leaf, MAX_DEPTH, Metadata, Node, Timestamp, Tree,
 };
@@ -257,4 +257,67 @@ fn an_image_of_another_kind_is_refused_by_what_it_has() {
             .to_string()
             .contains("length")
     );
+}
+
+/// The same paths and inodes, with the directory as the root.
+fn subtree(dump: &str, directory: &str) -> Vec<String> {
+    let below = format!("{directory}/");
+    dump.lines()
+        .filter_map(|line| {
+            let (path, rest) = line.split_once(' ')?;
+            let shown = match path.strip_prefix(&below) {
+                Some(name) => format!("/{name}"),
+                None if path == directory => "/".to_owned(),
+                None => return None,
+            };
+            Some(format!("{shown} {rest}"))
+        })
+        .collect()
+}
+
+#[test]
+fn one_directory_of_an_image_is_read_as_a_tree_of_its_own() {
+    let tree = sample();
+    let image = write(&tree).unwrap();
+    for directory in ["/dev", "/usr"] {
+        let read = read_top_directory(&image, &directory.as_bytes()[1..])
+            .unwrap()
+            .unwrap();
+        // Links lead to the first name, which the other root shortens.
+        let shown = show(&read).replace(" /a ", " /usr/a ");
+        let shown: Vec<&str> = shown.lines().collect();
+        assert_eq!(shown, subtree(&show(&tree), directory));
+    }
+}
+
+#[test]
+fn what_is_no_directory_in_the_root_is_not_read_as_one() {
+    let image = write(&sample()).unwrap();
+    for name in [&b"etc"[..], b"link", b"00", b"a", b"", b".", b"usr/a"] {
+        assert!(
+            read_top_directory(&image, name).unwrap().is_none(),
+            "{name:?}"
+        );
+    }
+}
+
+#[test]
+fn a_directory_that_is_read_alone_may_share_files_with_others() {
+    let mut tree = with_file(Content::Inline([7; 3].into()), Metadata::default());
+    let node = tree.root.entries[&b"file"[..]].clone();
+    let inner = Directory {
+        entries: BTreeMap::from([(b"other"[..].into(), node)]),
+        ..Directory::default()
+    };
+    let name = b"etc"[..].into();
+    tree.root.entries.insert(name, Node::Directory(inner));
+    let read = read_top_directory(&write(&tree).unwrap(), b"etc").unwrap();
+    assert_eq!(read.map(|tree| tree.root.entries.len()), Some(1));
+}
+
+#[test]
+fn the_limit_of_nesting_counts_from_the_image_s_root() {
+    let image = write(&nested(MAX_DEPTH)).unwrap();
+    let read = read_top_directory(&image, b"d").unwrap().unwrap();
+    assert_eq!(show(&read).lines().count(), MAX_DEPTH);
 }

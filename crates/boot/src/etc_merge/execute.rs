@@ -1,7 +1,7 @@
 //! Writing the merged `/etc` into a deployment.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use hull_erofs::tree::Metadata;
@@ -51,6 +51,7 @@ pub fn execute(
         mine,
         theirs,
         path: Vec::new(),
+        buffer: vec![0; 64 << 10],
     };
     durable::make_dir(deployment, NEW, 0o700)
         .and_then(|dir| {
@@ -94,16 +95,11 @@ struct Writer<'p> {
     theirs: &'p EtcTree<'p>,
     /// Where it is, below `/etc`; after an error, at what caused it.
     path: Vec<u8>,
+    /// For contents on their way: most files fit, and need one read and one write.
+    buffer: Vec<u8>,
 }
 
 impl Writer<'_> {
-    fn tree(&self, side: Side) -> &EtcTree<'_> {
-        match side {
-            Side::Mine => self.mine,
-            Side::Theirs => self.theirs,
-        }
-    }
-
     fn at<T>(
         &mut self,
         name: &[u8],
@@ -172,7 +168,7 @@ impl Writer<'_> {
             }
             Step::Text { bytes, metadata } => {
                 let metadata = find(*metadata, name)?.metadata();
-                write_file(&mut &**bytes, metadata, name, to)
+                write_file(&mut &**bytes, metadata, name, to, &mut self.buffer)
             }
         }
     }
@@ -194,15 +190,19 @@ impl Writer<'_> {
     }
 
     fn copy_file(
-        &self,
+        &mut self,
         side: Side,
         file: &Regular,
         metadata: &Metadata,
         name: &[u8],
         to: BorrowedFd<'_>,
     ) -> io::Result<()> {
-        let mut content = self.tree(side).open(file)?;
-        write_file(&mut content, metadata, name, to)
+        let tree = match side {
+            Side::Mine => self.mine,
+            Side::Theirs => self.theirs,
+        };
+        let mut content = tree.open(file)?;
+        write_file(&mut content, metadata, name, to, &mut self.buffer)
     }
 }
 
@@ -222,27 +222,41 @@ fn make_directory(to: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
 }
 
 fn write_file(
-    content: &mut dyn io::Read,
+    content: &mut dyn Read,
     metadata: &Metadata,
     name: &[u8],
     to: BorrowedFd<'_>,
+    buffer: &mut [u8],
 ) -> io::Result<()> {
-    let fd = rustix::fs::openat(
-        to,
-        name,
-        OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::RUSR | Mode::WUSR,
-    )?;
-    let mut file = File::from(fd);
-    io::copy(content, &mut file)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Nobody can look into the directory yet.
+    let permissions = mode(metadata) & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
+    let mut file = File::from(rustix::fs::openat(to, name, flags, permissions)?);
+    loop {
+        match content.read(buffer) {
+            Ok(0) => break,
+            Ok(length) => file.write_all(&buffer[..length])?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
     set_open_metadata(file.as_fd(), metadata)
 }
 
 /// Owner before mode, which a change of owner would clear bits of; attributes
 /// after it, since an access list replaces the group's bits.
+///
+/// What is right already is left alone: each change is one of the journal's,
+/// and most files are root's and have the mode that they were made with.
 fn set_open_metadata(fd: BorrowedFd<'_>, metadata: &Metadata) -> io::Result<()> {
-    rustix::fs::fchown(fd, owner(metadata), group(metadata))?;
-    rustix::fs::fchmod(fd, mode(metadata))?;
+    let stat = rustix::fs::fstat(fd)?;
+    let has_owner = (stat.st_uid, stat.st_gid) == (metadata.uid, metadata.gid);
+    if !has_owner {
+        rustix::fs::fchown(fd, owner(metadata), group(metadata))?;
+    }
+    if !has_owner || stat.st_mode & 0o7777 != u32::from(metadata.mode) {
+        rustix::fs::fchmod(fd, mode(metadata))?;
+    }
     for (name, value) in &metadata.xattrs {
         rustix::fs::fsetxattr(fd, &**name, value, XattrFlags::empty())?;
     }
@@ -266,13 +280,11 @@ fn make_special(
         Content::Socket => node(FileType::Socket, 0)?,
         Content::Regular(_) => return Err(not_planned()),
     }
-    rustix::fs::chownat(
-        to,
-        name,
-        owner(metadata),
-        group(metadata),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?;
+    let stat = rustix::fs::statat(to, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if (stat.st_uid, stat.st_gid) != (metadata.uid, metadata.gid) {
+        let (owner, group) = (owner(metadata), group(metadata));
+        rustix::fs::chownat(to, name, owner, group, AtFlags::SYMLINK_NOFOLLOW)?;
+    }
     if !matches!(content, Content::Symlink(_)) {
         rustix::fs::chmodat(to, name, mode(metadata), AtFlags::empty())?;
     }

@@ -130,14 +130,33 @@ impl<'a> EtcTree<'a> {
         }
     }
 
-    /// The `/etc` of an image; `open` opens an object of the store.
+    /// The `/etc` of an image's whole tree; `open` opens an object of the store.
     ///
     /// An image without `/etc` has an empty one.
     pub fn from_image(
         tree: &image::Tree,
         open: impl Fn(&ObjectId) -> io::Result<File> + 'a,
     ) -> Self {
-        let root = match tree.directory(b"etc") {
+        Self::from_part(tree, tree.directory(b"etc"), open)
+    }
+
+    /// The same from a tree whose root is the image's `/etc`, if it has one.
+    pub fn from_image_etc(
+        etc: Option<&image::Tree>,
+        open: impl Fn(&ObjectId) -> io::Result<File> + 'a,
+    ) -> Self {
+        match etc {
+            Some(tree) => Self::from_part(tree, Some(&tree.root), open),
+            None => Self::empty(),
+        }
+    }
+
+    fn from_part(
+        tree: &image::Tree,
+        etc: Option<&image::Directory>,
+        open: impl Fn(&ObjectId) -> io::Result<File> + 'a,
+    ) -> Self {
+        let root = match etc {
             Some(etc) => convert_directory(tree, etc),
             None => Self::empty().root,
         };

@@ -10,7 +10,7 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::report::{EtcReport, Stopwatch};
-use super::store::{BootImage, Store, read_tree};
+use super::store::{BootImage, Store, read_etc};
 use super::{DEPLOYMENTS, SetupError};
 use crate::etc_merge::{self, EtcTree, Policy};
 use crate::record::{self, DeploymentName};
@@ -40,12 +40,12 @@ pub(super) fn ensure(
         }
     }
     let record = record::read(deployment)?;
-    let tree = read_tree(image.id, &image.file)?;
+    let tree = read_etc(image.id, &image.file)?;
     let (base, mine) = match record.previous {
-        Some(previous) => previous_versions(store, physical, previous, (image.id, &tree))?,
+        Some(previous) => previous_versions(store, physical, previous, (image.id, tree.as_ref()))?,
         None => (None, installed(deployment)?),
     };
-    let theirs = EtcTree::from_image(&tree, |id| store.open_object(id));
+    let theirs = EtcTree::from_image_etc(tree.as_ref(), |id| store.open_object(id));
     drop(tree);
     watch.step("versions of etc");
     let plan = etc_merge::plan(base.as_ref(), &mine, &theirs, Policy::default())?;
@@ -66,7 +66,7 @@ fn previous_versions<'s>(
     store: &'s Store,
     physical: BorrowedFd<'_>,
     previous: DeploymentName,
-    booted: (ObjectId, &Tree),
+    booted: (ObjectId, Option<&Tree>),
 ) -> Result<(Option<EtcTree<'s>>, EtcTree<'s>), SetupError> {
     let gone = |what| {
         move |source| SetupError::NoPrevious {
@@ -85,12 +85,12 @@ fn previous_versions<'s>(
     let open = |id: &ObjectId| store.open_object(id);
     // Other kernel arguments, and the same image.
     let base = if previous.digest == booted.0 {
-        EtcTree::from_image(booted.1, open)
+        EtcTree::from_image_etc(booted.1, open)
     } else {
         let file = store
             .open_image(&previous.digest)
             .map_err(gone("its image in the store"))?;
-        EtcTree::from_image(&read_tree(previous.digest, &file)?, open)
+        EtcTree::from_image_etc(read_etc(previous.digest, &file)?.as_ref(), open)
     };
     Ok((Some(base), EtcTree::scan(mine)?))
 }

@@ -91,13 +91,14 @@ impl Store {
     }
 }
 
-/// Reads the tree of an image.
-pub(super) fn read_tree(id: ObjectId, file: &File) -> Result<Tree, SetupError> {
+/// Reads the `/etc` of an image, if it has one, as a tree of its own: the rest
+/// of the image is many times as much.
+pub(super) fn read_etc(id: ObjectId, file: &File) -> Result<Option<Tree>, SetupError> {
     let mut file = file;
     let bytes = io::Seek::rewind(&mut file)
         .and_then(|()| dir::read_at_most(file, MAX_IMAGE))
         .map_err(|source| SetupError::OpenImage { image: id, source })?;
-    image::read(&bytes).map_err(|source| SetupError::DamagedImage {
+    image::read_top_directory(&bytes, b"etc").map_err(|source| SetupError::DamagedImage {
         image: id,
         source: Box::new(source),
     })

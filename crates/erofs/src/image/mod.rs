@@ -2,7 +2,8 @@
 //!
 //! Writing goes in three steps: `survey` checks that the tree can be written
 //! and counts links, `plan` puts the inodes in order and gives each its place,
-//! `encode` writes the bytes. Reading is `read` alone.
+//! `encode` writes the bytes. Reading is `read` alone, for all of an image or for one
+//! directory of it.
 //!
 //! The format is that of the kernel's `erofs_fs.h`. What composefs adds: a header
 //! before the superblock, content that is somewhere else (the xattrs of overlayfs
@@ -22,7 +23,7 @@ mod xattr;
 mod xxh32;
 
 pub use error::{ReadError, WriteError};
-pub use read::read;
+pub use read::{read, read_top_directory};
 
 use crate::tree::{Metadata, Tree};
 

@@ -29,20 +29,35 @@ use xattrs::RawXattrs;
 /// compares digests.
 pub fn read(image: &[u8]) -> Result<Tree, ReadError> {
     let image = Image::open(image)?;
-    let mut reader = Reader {
-        image: &image,
-        tree: Tree::default(),
-        open: Vec::new(),
-        leaves: HashMap::new(),
-        directories: HashSet::new(),
-        directory_bytes: 0,
-        budget: Budget::new(image.len()),
-    };
-    let root = reader.read_tree()?;
+    let mut reader = Reader::new(&image, Vec::new());
+    let root = image.root_nid();
+    reader.read_tree(root, root)?;
     reader.check_links()?;
-    let mut tree = reader.tree;
-    tree.root = root;
-    Ok(tree)
+    Ok(reader.tree)
+}
+
+/// One directory of an image with all below it, as the root of a tree; `None`
+/// where the image has no directory of that name in its root.
+///
+/// What lies elsewhere is not looked at, so a file may have fewer names here
+/// than its link count says. Else as [`read`], in time and memory that the
+/// directory bounds.
+pub fn read_top_directory(image: &[u8], name: &[u8]) -> Result<Option<Tree>, ReadError> {
+    let image = Image::open(image)?;
+    let root_nid = image.root_nid();
+    let in_root = |fault: Fault| fault.at(image.len(), show(&[]));
+    let root = image.inode(root_nid).map_err(in_root)?;
+    if root.file_type != FileType::Directory {
+        return Err(in_root(Fault::Invalid("the root is no directory")));
+    }
+    let entries = entries::read(&image, &root, root_nid).map_err(in_root)?;
+    let wanted = |entry: &&Entry<'_>| entry.name == name && entry.file_type == FileType::Directory;
+    let Some(entry) = entries.iter().find(wanted) else {
+        return Ok(None);
+    };
+    let mut reader = Reader::new(&image, vec![entry.name]);
+    reader.read_tree(entry.nid, root_nid)?;
+    Ok(Some(reader.tree))
 }
 
 /// Why something can't be read, before it is known of which path.
@@ -118,6 +133,8 @@ struct Known {
 
 struct Reader<'a, 'i> {
     image: &'i Image<'a>,
+    /// The path of the tree's root in the image; empty for all of it.
+    above: Vec<&'a [u8]>,
     tree: Tree,
     open: Vec<Open<'a>>,
     /// By the number of the inode.
@@ -127,14 +144,27 @@ struct Reader<'a, 'i> {
     budget: Budget,
 }
 
-impl<'a> Reader<'a, '_> {
-    fn read_tree(&mut self) -> Result<Directory, ReadError> {
-        let root = self.image.root_nid();
-        self.open_directory(root, root, b"")
+impl<'a, 'i> Reader<'a, 'i> {
+    fn new(image: &'i Image<'a>, above: Vec<&'a [u8]>) -> Self {
+        Self {
+            image,
+            above,
+            tree: Tree::default(),
+            open: Vec::new(),
+            leaves: HashMap::new(),
+            directories: HashSet::new(),
+            directory_bytes: 0,
+            budget: Budget::new(image.len()),
+        }
+    }
+
+    /// Reads the directory `root`, which is in `parent`, to the tree's root.
+    fn read_tree(&mut self, root: u64, parent: u64) -> Result<(), ReadError> {
+        self.open_directory(root, parent, b"")
             .map_err(|fault| self.error(fault, None))?;
         loop {
             let Some(top) = self.open.last_mut() else {
-                return Ok(Directory::default());
+                return Ok(());
             };
             if let Some(entry) = top.entries.next() {
                 self.read_entry(&entry)
@@ -151,9 +181,14 @@ impl<'a> Reader<'a, '_> {
                         .entries
                         .insert(name.into(), Node::Directory(directory));
                 }
-                None => return Ok(directory),
+                None => self.tree.root = directory,
             }
         }
+    }
+
+    /// Whether the innermost open directory is the root of the image.
+    fn is_at_top(&self) -> bool {
+        self.above.is_empty() && self.open.len() == 1
     }
 
     /// The error of a fault in the innermost open directory, or at a name in it.
@@ -163,7 +198,8 @@ impl<'a> Reader<'a, '_> {
 
     fn path(&self, name: Option<&[u8]>) -> String {
         let open = self.open.iter().skip(1).map(|open| open.name);
-        show(&open.chain(name).collect::<Vec<_>>())
+        let above = self.above.iter().copied();
+        show(&above.chain(open).chain(name).collect::<Vec<_>>())
     }
 
     fn open_directory(&mut self, nid: u64, parent: u64, name: &'a [u8]) -> Result<(), Fault> {
@@ -176,7 +212,7 @@ impl<'a> Reader<'a, '_> {
         if !self.directories.insert(nid) {
             return Err(Fault::Invalid("a directory has two names"));
         }
-        if self.open.len() > MAX_DEPTH {
+        if self.above.len() + self.open.len() > MAX_DEPTH {
             return Err(Fault::Invalid("the directories nest too deep"));
         }
         // Directories can't share blocks, so all of them fit the image.
@@ -200,7 +236,7 @@ impl<'a> Reader<'a, '_> {
 
     /// Takes the innermost open directory, whose entries are all read.
     fn close_directory(&mut self) -> Result<(&'a [u8], Directory), Fault> {
-        let is_root = self.open.len() == 1;
+        let is_root = self.is_at_top();
         let Some(top) = self.open.last_mut() else {
             return Err(Fault::Invalid("there is no root"));
         };
@@ -227,7 +263,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn read_entry(&mut self, entry: &Entry<'a>) -> Result<(), Fault> {
-        let in_root = self.open.len() == 1;
+        let in_root = self.is_at_top();
         let Some(top) = self.open.last_mut() else {
             return Ok(());
         };
