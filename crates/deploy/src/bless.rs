@@ -5,10 +5,11 @@
 
 use hull_boot::entry::EntryName;
 use hull_boot::record::DeploymentName;
+use hull_sys::durable;
 
 use crate::boot_options;
 use crate::cleanup::{self, CleanupError};
-use crate::machine::{Machine, MachineError};
+use crate::machine::{Machine, MachineError, doing};
 use crate::retention::Retention;
 
 /// What blessing did.
@@ -53,6 +54,9 @@ pub fn bless(machine: &Machine) -> Result<Blessed, BlessError> {
         .deployment(&deployment)
         .ok_or(BlessError::NoRecord(deployment))?
         .record;
+    // A system that is called good has what its first boot wrote on disk: host
+    // keys, accounts, whatever its programs did not wait for.
+    durable::barrier(&machine.root).map_err(doing("the root file system"))?;
     let mut entries = Vec::new();
     for found in state.entries_of(&deployment) {
         if found.name.counter.is_none() {

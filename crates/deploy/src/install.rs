@@ -4,12 +4,9 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-use base64::Engine as _;
 use hull_boot::kernel::{NotBootable, StoredFile};
 use hull_boot::loader;
 use hull_boot::record::{DeploymentName, Operation};
-use hull_erofs::Tree;
-use hull_erofs::tree::{Content, Entry};
 use hull_oci::{Image, Progress, PullError, PullOptions, Reference};
 use hull_store::{Session, StoreError};
 use hull_sys::durable;
@@ -17,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::{Machine, MachineError, doing};
 use crate::materialize::{self, MaterializeError};
+use crate::root_keys;
 use crate::seal::{self, Facts, SealError, Sealed};
 use crate::stage::{self, StageError, StageRequest};
 use crate::state::HostState;
@@ -129,7 +127,13 @@ pub fn install(
     request: InstallRequest,
 ) -> Result<DeploymentName, InstallError> {
     let _lock = machine.lock()?;
-    write_var(machine, &fetched.sealed)?;
+    let var = write_var(machine, &fetched.sealed)?;
+    let mut etc_additions = BTreeMap::new();
+    if let Some(keys) = &request.root_ssh_keys {
+        let home = root_keys::home(&fetched.sealed.tree);
+        root_keys::write(&var, &home, keys).map_err(doing("root's authorized_keys in /var"))?;
+        etc_additions.extend([root_keys::tmpfiles(&home, keys)]);
+    }
     write_machine_record(machine, &request.esp_partuuid)?;
     let boot_loader = fetched.sealed.facts.boot_loader.clone()?;
     write_boot_loader(machine, boot_loader)?;
@@ -144,7 +148,7 @@ pub fn install(
             kernel_arguments: request.kernel_arguments,
             previous: None,
             setup_root: request.setup_root,
-            etc_additions: etc_additions(&fetched.sealed.tree, request.root_ssh_keys.as_deref()),
+            etc_additions,
         },
     )?;
     let stream = fetched.image.stream();
@@ -154,7 +158,7 @@ pub fn install(
     Ok(plan.name)
 }
 
-fn write_var(machine: &Machine, sealed: &Sealed) -> Result<(), InstallError> {
+fn write_var(machine: &Machine, sealed: &Sealed) -> Result<OwnedFd, InstallError> {
     let os = hull_sys::dir::open_dir_beneath(&machine.root, "state/os/default")
         .map_err(doing("/state/os/default"))?;
     let var: OwnedFd =
@@ -162,7 +166,7 @@ fn write_var(machine: &Machine, sealed: &Sealed) -> Result<(), InstallError> {
     if let Some(directory) = sealed.tree.directory(b"var") {
         materialize::materialize(&machine.store, &sealed.tree, directory, &var)?;
     }
-    Ok(())
+    Ok(var)
 }
 
 fn write_machine_record(machine: &Machine, esp_partuuid: &str) -> Result<(), MachineError> {
@@ -202,64 +206,4 @@ fn write_boot_loader(machine: &Machine, loader_file: StoredFile) -> Result<(), I
         .put_file("loader/entries.srel", &mut &b"type1\n"[..])
         .map_err(MachineError::Esp)?;
     Ok(())
-}
-
-/// ssh keys travel as a tmpfiles.d line in /etc, as in bootc: root's home is
-/// in /var, and may be made by tmpfiles.d itself.
-fn etc_additions(tree: &Tree, root_ssh_keys: Option<&[u8]>) -> BTreeMap<String, Vec<u8>> {
-    let mut additions = BTreeMap::new();
-    if let Some(keys) = root_ssh_keys {
-        let home = root_home(tree);
-        let encoded = base64::engine::general_purpose::STANDARD.encode(keys);
-        let text = format!(
-            "# Root's ssh keys, as given to hull install.\nd {home}/.ssh 0700 root root -\nf~ {home}/.ssh/authorized_keys 0600 root root - {encoded}\n"
-        );
-        additions.insert(
-            "tmpfiles.d/hull-root-ssh.conf".to_owned(),
-            text.into_bytes(),
-        );
-    }
-    additions
-}
-
-/// Where /root leads: systemd-tmpfiles works in the order of the paths, so a
-/// path through the link would come before the directory behind it is made.
-fn root_home(tree: &Tree) -> String {
-    let link = match tree.lookup(b"root") {
-        Some(Entry::Leaf(_, leaf)) => match &leaf.content {
-            Content::Symlink(target) => std::str::from_utf8(target).ok(),
-            _ => None,
-        },
-        _ => None,
-    };
-    match link {
-        Some(target) => format!("/{}", target.trim_start_matches('/')),
-        None => "/root".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use hull_erofs::tree::{Leaf, Metadata, Node};
-
-    #[test]
-    fn keys_go_where_the_link_of_root_s_home_leads() {
-        let mut tree = Tree::default();
-        assert_eq!(root_home(&tree), "/root");
-        let leaf = tree.add_leaf(Leaf {
-            metadata: Metadata::default(),
-            content: Content::Symlink(b"var/roothome".as_slice().into()),
-        });
-        let name = b"root".as_slice();
-        tree.root.entries.insert(name.into(), Node::Leaf(leaf));
-        let additions = etc_additions(&tree, Some(b"key"));
-        let text =
-            String::from_utf8_lossy(&additions["tmpfiles.d/hull-root-ssh.conf"]).into_owned();
-        assert!(
-            text.contains("f~ /var/roothome/.ssh/authorized_keys"),
-            "{text}"
-        );
-        assert!(text.contains(" a2V5\n"), "{text}");
-    }
 }

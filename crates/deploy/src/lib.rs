@@ -20,6 +20,7 @@ pub mod materialize;
 pub mod repair;
 pub mod retention;
 pub mod rollback;
+mod root_keys;
 pub mod running;
 pub mod seal;
 pub mod stage;

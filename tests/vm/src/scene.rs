@@ -44,6 +44,11 @@ pub fn hull() -> Program {
 impl Scene {
     /// Makes the image, serves its v1, and installs it.
     pub fn new(name: &str, variant: Variant) -> Result<Self, VmError> {
+        Self::with(name, variant, &[])
+    }
+
+    /// The same, with further options of `hull install to-disk`.
+    pub fn with(name: &str, variant: Variant, options: &[&str]) -> Result<Self, VmError> {
         let place = Workplace::new(name)?;
         let key = Key::generate(&place)?;
         let layout = images::build(variant, &hull_root())?;
@@ -57,7 +62,7 @@ impl Scene {
             layout,
             disk,
         };
-        scene.install(&scene.disk, &[])?;
+        scene.install(&scene.disk, options)?;
         Ok(scene)
     }
 
