@@ -173,9 +173,29 @@ impl Entry {
 
     /// The directory on the ESP that holds the kernel, as named in `linux`.
     pub fn boot_directory(&self) -> Option<&str> {
-        let (directory, _) = self.linux.strip_prefix("/EFI/hull/")?.split_once('/')?;
-        Some(directory)
+        directory_of(&self.linux)
     }
+
+    /// The directories on the ESP that hold the kernel and the initrds.
+    pub fn boot_directories(&self) -> impl Iterator<Item = &str> {
+        let paths = std::iter::once(&self.linux).chain(&self.initrds);
+        paths.filter_map(|path| directory_of(path))
+    }
+}
+
+fn directory_of(path: &str) -> Option<&str> {
+    let (directory, _) = path.strip_prefix("/EFI/hull/")?.split_once('/')?;
+    Some(directory)
+}
+
+/// The directories of boot files that a text names, however it writes paths: in
+/// lower case, since FAT knows no other difference.
+pub(crate) fn mentioned_directories(text: &str) -> Vec<String> {
+    let text = text.to_lowercase().replace('\\', "/");
+    let after = text.split("efi/hull/").skip(1);
+    after
+        .filter_map(|rest| Some(rest.split_once('/')?.0.to_owned()))
+        .collect()
 }
 
 /// An entry file that cannot be used.

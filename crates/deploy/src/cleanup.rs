@@ -9,8 +9,10 @@ use hull_store::gc::{self, GcError, GcPlan};
 use hull_store::{Kind, StoreError};
 use hull_sys::durable;
 
+use crate::given_up;
 use crate::machine::{Machine, MachineError, doing, remove_tree};
 use crate::retention::{self, Retention};
+use crate::room::{self, Room, Space, TooSmall};
 use crate::stage;
 use crate::state::HostState;
 
@@ -55,8 +57,9 @@ pub fn plan(machine: &Machine) -> Result<Cleanup, CleanupError> {
 }
 
 fn plan_retention(machine: &Machine, state: &HostState) -> Result<Retention, CleanupError> {
-    let boot_directories = machine.esp.boot_directories()?;
-    Ok(retention::plan(state, &boot_directories))
+    let boot_directories = machine.esp.removable_boot_directories()?;
+    let names: Vec<_> = boot_directories.into_keys().collect();
+    Ok(retention::plan(state, &names))
 }
 
 /// Removes what no boot needs and nobody asked to keep.
@@ -79,6 +82,8 @@ pub(crate) fn collect_store(machine: &Machine) -> Result<GcPlan, CleanupError> {
 pub(crate) fn prune(machine: &Machine) -> Result<Retention, CleanupError> {
     let state = machine.observe()?;
     let retention = plan_retention(machine, &state)?;
+    remember_given_up(machine, &state)?;
+    machine.esp.remove_leftover_entries()?;
     for entry in &retention.entries {
         machine.esp.remove_entry(*entry)?;
     }
@@ -141,68 +146,54 @@ fn remove_leftovers(machine: &Machine) -> Result<(), CleanupError> {
     Ok(())
 }
 
-/// Makes room on the ESP for boot files: removes what retention lets go, then
-/// the oldest entries with their files. Never the one that runs, the one that
-/// the loader takes next, nor a pinned one.
+/// What would go for boot files to fit on the ESP.
+pub(crate) fn plan_room(
+    machine: &Machine,
+    directory: &str,
+    files: &[BootFile],
+) -> Result<Room, CleanupError> {
+    if machine.esp.holds(directory, files) {
+        return Ok(Room::default());
+    }
+    let (free, unit) = machine.esp.free_bytes()?;
+    let needed = esp::space_for(files, unit);
+    let directories = &machine.esp.removable_boot_directories()?;
+    let space = Space {
+        needed,
+        free,
+        directories,
+    };
+    room::plan(&machine.observe()?, space)
+        .map_err(|TooSmall { free }| EspError::NoSpace { needed, free }.into())
+}
+
+/// Makes room on the ESP for boot files; where that cannot be done, nothing goes.
 pub(crate) fn make_room_on_esp(
     machine: &Machine,
     directory: &str,
     files: &[BootFile],
 ) -> Result<(), CleanupError> {
-    if machine.esp.holds(directory, files) {
+    let room = plan_room(machine, directory, files)?;
+    if room == Room::default() {
         return Ok(());
     }
-    let fits = || -> Result<bool, CleanupError> {
-        let (free, unit) = machine.esp.free_bytes()?;
-        Ok(esp::space_for(files, unit) <= free)
-    };
-    if fits()? {
-        return Ok(());
+    remember_given_up(machine, &machine.observe()?)?;
+    for entry in &room.entries {
+        machine.esp.remove_entry(*entry)?;
     }
-    prune(machine)?;
-    loop {
-        if fits()? {
-            return Ok(());
-        }
-        let state = machine.observe()?;
-        // While the running system is on trial, the older ones are what it falls back to.
-        let on_trial = state
-            .booted_entry()
-            .is_some_and(|entry| entry.counter.is_some());
-        let Some(entry) = oldest_removable(&state).filter(|_| !on_trial) else {
-            let (free, unit) = machine.esp.free_bytes()?;
-            let needed = esp::space_for(files, unit);
-            return Err(EspError::NoSpace { needed, free }.into());
-        };
-        machine.esp.remove_entry(entry)?;
-        let state = machine.observe()?;
-        let needed: Vec<_> = state
-            .entries
-            .iter()
-            .filter_map(|found| found.entry.boot_directory())
-            .collect();
-        for directory in machine.esp.boot_directories()? {
-            if !needed.contains(&directory.as_str()) {
-                machine.esp.remove_boot_directory(&directory)?;
-            }
-        }
+    for directory in &room.directories {
+        machine.esp.remove_boot_directory(directory)?;
     }
+    Ok(())
 }
 
-fn oldest_removable(state: &HostState) -> Option<hull_boot::entry::EntryName> {
-    let next = state.next();
-    state
-        .entries
-        .iter()
-        .filter(|found| {
-            let Some(name) = found.entry.deployment() else {
-                return false;
-            };
-            let pinned = state.deployment(&name).is_some_and(|found| found.pinned);
-            state.booted != Some(name) && next != Some(name) && !pinned
-        })
-        .map(|found| found.name)
-        .min_by_key(|name| name.order)
+/// What failed here is known when its deployment is gone, too.
+fn remember_given_up(machine: &Machine, state: &HostState) -> Result<(), MachineError> {
+    let images = given_up::update(state);
+    if images == state.given_up {
+        return Ok(());
+    }
+    given_up::write(&machine.state_dir, &images).map_err(doing("/state/given-up.json"))
 }
 
 /// Keeps what was pulled and is not staged.

@@ -15,6 +15,7 @@ use hull_sys::durable;
 use hull_sys::lock::{Lock, LockError, Wait};
 use rustix::fs::OFlags;
 
+use crate::given_up;
 use crate::history::{self, Event};
 use crate::state::{Deployment, Downloaded, HostState};
 
@@ -181,7 +182,15 @@ impl Machine {
                 ));
             }
         }
+        for suspect in self.esp.suspects()? {
+            warnings.push(format!(
+                "/EFI/hull/{suspect} on the EFI system partition may be one directory under two names, after a power cut: hull leaves both alone; check the unmounted partition with fsck.vfat"
+            ));
+        }
+        let given_up = given_up::read(&self.state_dir).map_err(doing("/state/given-up.json"))?;
         let mut state = HostState {
+            given_up,
+            foreign_directories: self.esp.foreign_references()?,
             deployments,
             unreadable,
             entries,

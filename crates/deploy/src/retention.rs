@@ -58,12 +58,7 @@ pub fn plan(state: &HostState, boot_directories: &[String]) -> Retention {
         .map(|found| found.name)
         .collect();
     let entries = entries_to_remove(state, &keep);
-    let needed: BTreeSet<_> = state
-        .entries
-        .iter()
-        .filter(|found| !entries.contains(&found.name))
-        .filter_map(|found| found.entry.boot_directory())
-        .collect();
+    let needed = needed_directories(state, &entries);
     let boot_directories = boot_directories
         .iter()
         .filter(|directory| !needed.contains(directory.as_str()))
@@ -74,6 +69,22 @@ pub fn plan(state: &HostState, boot_directories: &[String]) -> Retention {
         boot_directories,
         deployments,
     }
+}
+
+/// The directories of boot files that a loader may look for when those entries
+/// are gone: whoever wrote the others.
+pub(crate) fn needed_directories<'a>(
+    state: &'a HostState,
+    removed: &[EntryName],
+) -> BTreeSet<&'a str> {
+    let kept = state
+        .entries
+        .iter()
+        .filter(|found| !removed.contains(&found.name));
+    let foreign = state.foreign_directories.iter().map(String::as_str);
+    kept.flat_map(|found| found.entry.boot_directories())
+        .chain(foreign)
+        .collect()
 }
 
 fn kept(state: &HostState) -> BTreeSet<DeploymentName> {
@@ -174,6 +185,14 @@ mod tests {
         let directories = ["d1", "d2", "d3", "new-x"].map(String::from);
         let plan = plan(&state.0, &directories);
         assert_eq!(plan.boot_directories, ["d1", "new-x"]);
+    }
+
+    #[test]
+    fn boot_files_that_a_foreign_entry_needs_stay() {
+        let mut state = machine(&[(2, "hull-2.conf")]).booted(2).0;
+        state.foreign_directories = ["d1".to_owned()].into();
+        let directories = ["d1", "d2", "d3"].map(String::from);
+        assert_eq!(plan(&state, &directories).boot_directories, ["d3"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use hull_boot::entry::EntryName;
-use hull_boot::esp::{self, EspError};
+use hull_boot::esp::EspError;
 use hull_boot::initrd;
 use hull_boot::record::{
     BootFile, BootFiles, ComposefsRecord, DeploymentName, FILE_NAME, ImageRecord, Operation, Record,
@@ -107,7 +107,7 @@ pub fn plan(
             verity: has_verity(machine, &sealed.digest)?,
         },
         kernel_arguments: request.kernel_arguments,
-        boot_files: boot_files(sealed, second_initrd.as_deref()),
+        boot_files: boot_files(machine, sealed, second_initrd.as_deref())?,
         bound_images: Vec::new(),
         previous: request.previous,
         operation: request.operation,
@@ -156,7 +156,11 @@ pub(crate) fn image_record(image: &Image, reference: String) -> ImageRecord {
     }
 }
 
-fn boot_files(sealed: &Sealed, second_initrd: Option<&[u8]>) -> BootFiles {
+fn boot_files(
+    machine: &Machine,
+    sealed: &Sealed,
+    second_initrd: Option<&[u8]>,
+) -> Result<BootFiles, EspError> {
     let boot = &sealed.facts.boot;
     let file = |name: &str, digest, size| BootFile {
         name: name.to_owned(),
@@ -171,10 +175,10 @@ fn boot_files(sealed: &Sealed, second_initrd: Option<&[u8]>) -> BootFiles {
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         files.push(file("setup-root", fsverity::digest(bytes), size));
     }
-    BootFiles {
-        directory: esp::directory_name(&files),
+    Ok(BootFiles {
+        directory: machine.esp.directory_for(&files)?,
         files,
-    }
+    })
 }
 
 /// Writes what was planned; the last step is the entry. The caller holds the
@@ -187,11 +191,10 @@ pub fn execute(
 ) -> Result<(), StageError> {
     set_references(session, &plan.name, manifest_stream)?;
     write_deployment(machine, plan)?;
+    let BootFiles { directory, files } = &plan.record.boot_files;
     machine
         .esp
-        .add_boot_files(&plan.record.boot_files.files, |file| {
-            open_boot_file(machine, plan, file)
-        })?;
+        .add_boot_files(directory, files, |file| open_boot_file(machine, plan, file))?;
     let entry = boot_options::entry(&plan.title, plan.entry, &plan.name, &plan.record);
     machine.esp.add_entry(plan.entry, &entry)?;
     remember(machine, plan)

@@ -1,9 +1,13 @@
 //! What a machine has: its deployments, its boot entries, and the roles that
 //! follow from them. Values and pure functions; `machine` reads them from disk.
 
+use std::collections::BTreeSet;
+
 use hull_boot::entry::EntryName;
 use hull_boot::esp::InstalledEntry;
 use hull_boot::record::{DeploymentName, Record};
+
+use crate::given_up::GivenUp;
 
 /// A deployment as it was found in `/state/deploy`.
 #[derive(Debug, Clone)]
@@ -31,6 +35,10 @@ pub struct HostState {
     pub booted: Option<DeploymentName>,
     /// An image that was downloaded but not staged (`upgrade --download-only`).
     pub downloaded: Option<Downloaded>,
+    /// Images that did not come up here, though their deployments may be gone.
+    pub given_up: Vec<GivenUp>,
+    /// Directories of boot files that entries name which are not hull's or not usable.
+    pub foreign_directories: BTreeSet<String>,
     /// What is wrong or unusual, each a sentence for people.
     pub warnings: Vec<String>,
 }

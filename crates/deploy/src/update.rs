@@ -186,31 +186,49 @@ pub fn check(
     let reference = goal_reference(&state, goal)?;
     let image = hull_oci::look(&machine.store, &reference, options)?;
     let digest = image.manifest_digest.to_string();
-    let deployment = having(&state, &reference, &digest);
+    let having = having(&state, &reference, &digest);
     Ok(Available {
-        known_bad: deployment.is_some_and(|name| state.is_bad(&name)),
+        known_bad: having.is_some_and(|having| having.is_bad),
         reference,
         image,
-        deployment,
+        deployment: having.map(|having| having.deployment),
     })
+}
+
+/// A deployment that makes an update unnecessary.
+#[derive(Debug, Clone, Copy)]
+struct Having {
+    deployment: DeploymentName,
+    /// It did not come up; it may be gone since.
+    is_bad: bool,
 }
 
 /// The deployment with that manifest that makes an update unnecessary: it is
 /// what runs or what is next; or it was tried, and given up.
-fn having(state: &HostState, reference: &Reference, digest: &str) -> Option<DeploymentName> {
+fn having(state: &HostState, reference: &Reference, digest: &str) -> Option<Having> {
+    let reference = reference.to_string();
     let follows = |found: &&Deployment| {
-        found.record.image.manifest_digest == digest
-            && found.record.image.reference == reference.to_string()
+        found.record.image.manifest_digest == digest && found.record.image.reference == reference
     };
-    let current = current(state).filter(follows).map(|found| found.name);
-    current.or_else(|| {
-        let mut bad = state
-            .deployments
-            .iter()
-            .filter(follows)
-            .map(|found| found.name);
-        bad.find(|name| state.is_bad(name))
-    })
+    if let Some(found) = current(state).filter(follows) {
+        return Some(Having {
+            deployment: found.name,
+            is_bad: state.is_bad(&found.name),
+        });
+    }
+    let deployed = state.deployments.iter().filter(follows);
+    let mut known = state
+        .given_up
+        .iter()
+        .filter(|known| known.manifest_digest == digest && known.reference == reference);
+    deployed
+        .map(|found| found.name)
+        .find(|name| state.is_bad(name))
+        .or_else(|| Some(known.next_back()?.deployment))
+        .map(|deployment| Having {
+            deployment,
+            is_bad: true,
+        })
 }
 
 /// Brings the machine to the goal at its next boot.
@@ -295,9 +313,9 @@ pub(crate) fn keeping(options: &PullOptions) -> PullOptions {
 }
 
 fn settled(state: &HostState, reference: &Reference, digest: &str, goal: &Goal) -> Option<Outcome> {
-    let deployment = having(state, reference, digest)?;
+    let Having { deployment, is_bad } = having(state, reference, digest)?;
     let manifest_digest = digest.to_owned();
-    if !state.is_bad(&deployment) {
+    if !is_bad {
         return Some(Outcome::UpToDate {
             deployment,
             manifest_digest,

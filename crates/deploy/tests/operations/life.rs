@@ -89,6 +89,26 @@ fn a_system_that_never_came_up_is_not_staged_again_by_itself() {
 }
 
 #[test]
+fn an_image_that_failed_is_known_when_its_deployment_is_gone_until_it_is_asked_for() {
+    let world = World::upgraded();
+    world.publish(&recipe("3"));
+    world.upgrade().unwrap();
+    for _ in 0..4 {
+        world.boot();
+    }
+    cleanup::collect(&world.machine()).unwrap();
+    assert_eq!(world.machine().observe().unwrap().deployments.len(), 2);
+    assert!(matches!(world.upgrade().unwrap(), Outcome::KnownBad { .. }));
+    let check = || update::check(&world.machine(), &Goal::Upgrade, &PullOptions::default());
+    assert!(check().unwrap().known_bad);
+    let reference = world.reference().to_string();
+    let outcome = world.switch(&reference).unwrap();
+    assert!(matches!(outcome, Outcome::Staged(_)));
+    assert!(!check().unwrap().known_bad);
+    assert_eq!(world.next_version(), "3");
+}
+
+#[test]
 fn a_download_waits_until_it_is_asked_for() {
     let world = World::running();
     world.publish(&recipe("2"));

@@ -3,8 +3,12 @@
 //!
 //! FAT has no journal. So nothing that an entry refers to is ever overwritten:
 //! a directory of boot files gets its name after its files were written, read
-//! back and hashed; an entry is one new file, written last.
+//! back and hashed; an entry is one new file, written last. What goes loses its
+//! name first. What a cut rename may have left twice is not touched (`suspects`).
 
+mod suspects;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,10 +22,12 @@ use sha2::{Digest as _, Sha256};
 use crate::entry::{self, Entry, EntryName};
 use crate::record::BootFile;
 
+use suspects::{Listing, NEW_ENTRY, OLD_ENTRY, REMOVED, UNFINISHED, passing_name};
+
 const ENTRIES: &str = "loader/entries";
 const BOOT_FILES: &str = "EFI/hull";
-/// Beginning of the names of directories that are still being written.
-const UNFINISHED: &str = "new-";
+/// A file among the entries is never longer, whoever wrote it. In bytes.
+const MAX_FOREIGN: u64 = 1 << 20;
 
 /// The name of the directory for a set of boot files: a SHA-256 over their
 /// names and digests, so that deployments with the same kernel share it.
@@ -133,7 +139,94 @@ impl Esp {
 
     /// Names of the directories of boot files, finished or not.
     pub fn boot_directories(&self) -> Result<Vec<String>, EspError> {
-        self.list(BOOT_FILES)
+        Ok(self.listings()?.into_keys().collect())
+    }
+
+    /// The directories of boot files that may be removed where no entry needs
+    /// them, with the bytes that each takes: all but the suspect ones.
+    pub fn removable_boot_directories(&self) -> Result<BTreeMap<String, u64>, EspError> {
+        let suspects = self.suspects()?;
+        let mut sizes = BTreeMap::new();
+        let (_, unit) = self.free_bytes()?;
+        for (name, files) in self.listings()? {
+            if !suspects.contains(&name) {
+                let files = files
+                    .values()
+                    .map(|size| size.div_ceil(unit).saturating_mul(unit));
+                sizes.insert(name, files.fold(unit, u64::saturating_add));
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// Directories of boot files that may be one under two names, after a power
+    /// cut: they are neither removed nor written to before the file system is checked.
+    pub fn suspects(&self) -> Result<BTreeSet<String>, EspError> {
+        Ok(suspects::suspects(&self.listings()?))
+    }
+
+    /// The directories of boot files with what is in them.
+    fn listings(&self) -> Result<BTreeMap<String, Listing>, EspError> {
+        let mut listings = BTreeMap::new();
+        for name in self.list(BOOT_FILES)? {
+            let path = format!("{BOOT_FILES}/{name}");
+            let fd = match self.open_dir(&path) {
+                Ok(fd) => fd,
+                Err(rustix::io::Errno::NOTDIR) => continue,
+                Err(errno) => return Err(errno_at(&path)(errno)),
+            };
+            let mut files = Listing::new();
+            for file in list_dir(&fd).map_err(errno_at(&path))? {
+                let stat = rustix::fs::statat(&fd, &file, AtFlags::SYMLINK_NOFOLLOW);
+                let size = stat.map_err(errno_at(&path))?.st_size;
+                files.insert(file, u64::try_from(size).unwrap_or(0));
+            }
+            listings.insert(name, files);
+        }
+        Ok(listings)
+    }
+
+    /// The directories of boot files that entries name which are not hull's, or
+    /// which hull cannot use: a loader may start them all the same.
+    pub fn foreign_references(&self) -> Result<BTreeSet<String>, EspError> {
+        let mut found = BTreeSet::new();
+        for file_name in self.list(ENTRIES)? {
+            let path = format!("{ENTRIES}/{file_name}");
+            if !file_name.to_lowercase().ends_with(".conf") {
+                continue;
+            }
+            let file = self.open_file(&path).map_err(at(&path))?;
+            let mut bytes = Vec::new();
+            file.take(MAX_FOREIGN)
+                .read_to_end(&mut bytes)
+                .map_err(at(&path))?;
+            let text = String::from_utf8_lossy(&bytes);
+            let is_usable = EntryName::parse(&file_name).is_some()
+                && Entry::parse(&text).is_ok_and(|entry| entry.boot_directory().is_some());
+            if !is_usable {
+                found.extend(entry::mentioned_directories(&text));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The name of the directory for a set of boot files: that of their digests,
+    /// and where that is suspect, another one.
+    pub fn directory_for(&self, files: &[BootFile]) -> Result<String, EspError> {
+        let suspects = self.suspects()?;
+        let name = directory_name(files);
+        let others = (1_u32..).map(|number| format!("{name}.{number}"));
+        let is_free = |name: &String| {
+            [
+                name.clone(),
+                passing_name(UNFINISHED, name),
+                passing_name(REMOVED, name),
+            ]
+            .iter()
+            .all(|name| !suspects.contains(name))
+        };
+        let mut names = std::iter::once(name.clone()).chain(others);
+        Ok(names.find(is_free).unwrap_or(name))
     }
 
     /// Whether a directory holds these files, by name and length: its content
@@ -156,24 +249,24 @@ impl Esp {
         Ok(())
     }
 
-    /// Writes a directory of boot files unless it is there; `open` gives the
-    /// content of each. On return it is on disk, and what was read back from
-    /// there has the right digests.
+    /// Writes a directory of boot files unless it is there, under a name that
+    /// [`Self::directory_for`] gave; `open` gives the content of each. On return it is
+    /// on disk, and what was read back from there has the right digests.
     pub fn add_boot_files(
         &self,
+        directory: &str,
         files: &[BootFile],
         mut open: impl FnMut(&BootFile) -> io::Result<Box<dyn Read>>,
-    ) -> Result<String, EspError> {
-        let directory = directory_name(files);
+    ) -> Result<(), EspError> {
         // A power cut may have left the names without the content: FAT orders nothing.
-        if self.holds(&directory, files) && self.verify(&directory, files).is_ok() {
-            return Ok(directory);
+        if self.holds(directory, files) && self.verify(directory, files).is_ok() {
+            return Ok(());
         }
         self.check_space(files)?;
         let parent = self.make_path(BOOT_FILES)?;
-        let unfinished = format!("{UNFINISHED}{}", &directory[..16]);
+        let unfinished = passing_name(UNFINISHED, directory);
         self.remove_boot_directory(&unfinished)?;
-        self.remove_boot_directory(&directory)?;
+        self.remove_boot_directory(directory)?;
         let path = format!("{BOOT_FILES}/{unfinished}");
         let target = durable::make_dir(&parent, &unfinished, 0o700).map_err(at(&path))?;
         for file in files {
@@ -183,9 +276,8 @@ impl Esp {
             self.read_back(&path, file)?;
         }
         durable::sync_dir(&target).map_err(at(&path))?;
-        durable::rename_new(&parent, &unfinished, &parent, &directory).map_err(at(&path))?;
-        durable::barrier(&self.dir).map_err(at(BOOT_FILES))?;
-        Ok(directory)
+        durable::rename_new(&parent, &unfinished, &parent, directory).map_err(at(&path))?;
+        durable::barrier(&self.dir).map_err(at(BOOT_FILES))
     }
 
     /// Refuses where the files would not fit, with a margin for the entry and
@@ -226,9 +318,13 @@ impl Esp {
         let directory = self.make_path(ENTRIES)?;
         let file_name = name.to_string();
         let path = format!("{ENTRIES}/{file_name}");
+        // Before the leftover of a cut goes, which may be an alias of it.
+        if self.list(ENTRIES)?.contains(&file_name) {
+            return Err(at(&path)(io::ErrorKind::AlreadyExists.into()));
+        }
         // First under a name that the loader does not read, so that a cut
         // never leaves half an entry that it would take for one.
-        let temporary = format!("{file_name}.new");
+        let temporary = format!("{file_name}{NEW_ENTRY}");
         durable::remove(&directory, &temporary).map_err(at(&path))?;
         durable::write_new(&directory, &temporary, 0o700, entry.to_text().as_bytes())
             .map_err(at(&path))?;
@@ -242,12 +338,54 @@ impl Esp {
     pub fn remove_entry(&self, name: EntryName) -> Result<(), EspError> {
         let path = format!("{ENTRIES}/{name}");
         let directory = self.make_path(ENTRIES)?;
-        durable::remove(&directory, &name.to_string()).map_err(at(&path))?;
+        let file_name = name.to_string();
+        let files = self.list(ENTRIES)?;
+        if suspects::may_be_aliased(name, &files) && files.contains(&file_name) {
+            // Its cluster must not be given away while another name leads to it.
+            let away = format!("{file_name}{OLD_ENTRY}");
+            durable::rename(&directory, &file_name, &directory, &away)
+        } else {
+            durable::remove(&directory, &file_name)
+        }
+        .map_err(at(&path))?;
         durable::barrier(&self.dir).map_err(at(&path))
     }
 
-    /// Removes a directory of boot files that no entry refers to.
+    /// Removes what cut operations left among the entries.
+    pub fn remove_leftover_entries(&self) -> Result<(), EspError> {
+        let leftovers = suspects::leftover_entries(&self.list(ENTRIES)?);
+        if leftovers.is_empty() {
+            return Ok(());
+        }
+        let directory = self.make_path(ENTRIES)?;
+        for name in leftovers {
+            durable::remove(&directory, &name).map_err(at(&format!("{ENTRIES}/{name}")))?;
+        }
+        Ok(())
+    }
+
+    /// Removes a directory of boot files that no entry refers to, unless it is suspect.
+    ///
+    /// It loses its name first, and that is on disk before its files go: what has
+    /// the name of a digest is never half of it.
     pub fn remove_boot_directory(&self, directory: &str) -> Result<(), EspError> {
+        let listings = self.listings()?;
+        if !listings.contains_key(directory) || suspects::suspects(&listings).contains(directory) {
+            return Ok(());
+        }
+        if directory.starts_with(UNFINISHED) || directory.starts_with(REMOVED) {
+            return self.delete_directory(directory);
+        }
+        let removed = passing_name(REMOVED, directory);
+        self.delete_directory(&removed)?;
+        let parent = self.make_path(BOOT_FILES)?;
+        let path = format!("{BOOT_FILES}/{directory}");
+        durable::rename_new(&parent, directory, &parent, &removed).map_err(at(&path))?;
+        durable::barrier(&self.dir).map_err(at(&path))?;
+        self.delete_directory(&removed)
+    }
+
+    fn delete_directory(&self, directory: &str) -> Result<(), EspError> {
         let path = format!("{BOOT_FILES}/{directory}");
         let fd = match self.open_dir(&path) {
             Ok(fd) => fd,
@@ -361,103 +499,4 @@ fn list_dir(fd: impl AsFd) -> rustix::io::Result<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use hull_erofs::fsverity;
-
-    fn esp() -> (tempfile::TempDir, Esp) {
-        let temp = tempfile::tempdir().unwrap();
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY;
-        let dir = rustix::fs::open(temp.path(), flags, Mode::empty()).unwrap();
-        (temp, Esp::new(dir))
-    }
-
-    fn file(name: &str, content: &[u8]) -> BootFile {
-        BootFile {
-            name: name.into(),
-            digest: fsverity::digest(content),
-            size: content.len() as u64,
-        }
-    }
-
-    fn entry(version: u32, directory: &str) -> Entry {
-        Entry {
-            title: "test".into(),
-            version,
-            linux: format!("/EFI/hull/{directory}/linux"),
-            initrds: Vec::new(),
-            options: String::new(),
-        }
-    }
-
-    #[test]
-    fn boot_files_are_written_once_and_shared() {
-        let (temp, esp) = esp();
-        let files = [file("linux", b"kernel"), file("initrd", b"initrd")];
-        let mut opened = 0;
-        for _ in 0..2 {
-            let directory = esp
-                .add_boot_files(&files, |file| {
-                    opened += 1;
-                    let content: &[u8] = if file.name == "linux" {
-                        b"kernel"
-                    } else {
-                        b"initrd"
-                    };
-                    Ok(Box::new(content))
-                })
-                .unwrap();
-            let path = temp.path().join("EFI/hull").join(directory).join("linux");
-            assert_eq!(std::fs::read(path).unwrap(), b"kernel");
-        }
-        assert_eq!(opened, 2);
-    }
-
-    #[test]
-    fn a_kernel_that_reads_back_changed_is_refused_before_it_has_its_name() {
-        let (_temp, esp) = esp();
-        let files = [file("linux", b"kernel")];
-        let error = esp
-            .add_boot_files(&files, |_| Ok(Box::new(&b"kern el"[..])))
-            .unwrap_err();
-        assert!(matches!(error, EspError::ReadBack { .. }), "{error}");
-        assert!(!esp.holds(&directory_name(&files), &files));
-        // The next try finds the leftover and is fine.
-        esp.add_boot_files(&files, |_| Ok(Box::new(&b"kernel"[..])))
-            .unwrap();
-    }
-
-    #[test]
-    fn entries_come_newest_first_and_garbage_is_reported() {
-        let (temp, esp) = esp();
-        for order in [1, 2, 10] {
-            esp.add_entry(EntryName::good(order), &entry(order, "d"))
-                .unwrap();
-        }
-        let garbage = temp.path().join("loader/entries/hull-11.conf");
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a test's input needs no durability"
-        )]
-        std::fs::write(garbage, [0xff, 0xfe]).unwrap();
-        let (entries, unusable) = esp.entries().unwrap();
-        let orders: Vec<_> = entries.iter().map(|found| found.name.order).collect();
-        assert_eq!(orders, [10, 2, 1]);
-        assert_eq!(unusable.len(), 1);
-    }
-
-    #[test]
-    fn an_entry_is_never_overwritten() {
-        let (_temp, esp) = esp();
-        esp.add_entry(EntryName::good(1), &entry(1, "a")).unwrap();
-        assert!(esp.add_entry(EntryName::good(1), &entry(1, "b")).is_err());
-        let (entries, _) = esp.entries().unwrap();
-        assert_eq!(entries[0].entry.boot_directory(), Some("a"));
-    }
-
-    #[test]
-    fn space_counts_whole_allocation_units() {
-        let small = [file("linux", b"1")];
-        assert!(space_for(&small, 4096) >= 4096 + (64 << 10));
-    }
-}
+mod tests;
