@@ -1,16 +1,20 @@
 //! Running other programs: the only place in hull that starts any.
 //!
 //! A program runs with an environment of its own (nothing is inherited but
-//! what [`Program::env`] sets), without input, and its output is captured
-//! up to a bound. What it printed on standard error becomes part of the
+//! what [`Program::env`] sets), without input but for [`Program::input`], and
+//! its output is captured up to a bound. What it printed on standard error becomes part of the
 //! error, because there it says why it failed.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{self, Read};
-use std::process::{Child, ExitStatus, Stdio};
+use std::io::{self, Read, Write};
+use std::process::{Child, ChildStdout, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Where programs are looked for; mkfs tools live in the sbin directories.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -31,7 +35,12 @@ pub struct Program {
     package: Option<String>,
     arguments: Vec<OsString>,
     environment: Vec<(String, OsString)>,
+    input: Vec<u8>,
+    limit: Option<Duration>,
 }
+
+/// How often a program that closed its output and goes on is looked at.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Why a program's work is not done.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +70,14 @@ pub enum RunError {
         status: ExitStatus,
         /// The last lines of its standard error.
         stderr: String,
+    },
+    /// It took longer than [`Program::limit`] allows, and was killed.
+    #[error("{command} did not finish in {seconds} s")]
+    TooSlow {
+        /// Program and arguments.
+        command: String,
+        /// How long it was given.
+        seconds: u64,
     },
     /// It printed more than [`MAX_OUTPUT`].
     #[error("{command} printed more than {MAX_OUTPUT} bytes")]
@@ -92,7 +109,23 @@ impl Program {
             package: None,
             arguments: Vec::new(),
             environment: Vec::new(),
+            input: Vec::new(),
+            limit: None,
         }
+    }
+
+    /// What it reads from its standard input; a few bytes that fit into a pipe.
+    #[must_use]
+    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = bytes.into();
+        self
+    }
+
+    /// Kills it when it has not finished after so long.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
     }
 
     /// Names the Debian package to install when the program is missing.
@@ -135,6 +168,14 @@ impl Program {
         self.execute(Stdio::piped()).map(|(printed, _)| printed)
     }
 
+    /// Runs it to its end and returns its standard output, also where it failed;
+    /// beside it the failure, then.
+    pub fn output_even_so(&self) -> Result<(Vec<u8>, Option<RunError>), RunError> {
+        let (printed, stderr, status) = self.finish(Stdio::piped())?;
+        let failure = (!status.success()).then(|| self.failed(status, stderr));
+        Ok((printed, failure))
+    }
+
     /// Runs it to its end and returns the last lines of its standard error,
     /// joined by `; `: where some programs print their version.
     pub fn messages(&self) -> Result<String, RunError> {
@@ -142,28 +183,76 @@ impl Program {
     }
 
     fn execute(&self, stdout: Stdio) -> Result<(Vec<u8>, String), RunError> {
-        let mut child = self.spawn(stdout)?;
-        let stderr = child.stderr.take();
-        let tail = thread::spawn(move || stderr.map_or_else(String::new, last_lines));
-        let printed = child
-            .stdout
-            .take()
-            .map_or_else(|| Ok(Vec::new()), |pipe| self.collect(pipe));
-        if printed.is_err() {
-            // Nobody reads its output any more; waiting for it could be forever.
-            child.kill().ok();
-        }
-        let status = child.wait().map_err(|source| self.start_error(source))?;
-        let stderr = tail.join().unwrap_or_default();
-        let printed = printed?;
+        let (printed, stderr, status) = self.finish(stdout)?;
         if status.success() {
             Ok((printed, stderr))
         } else {
-            Err(RunError::Failed {
-                command: self.to_string(),
-                status,
-                stderr,
-            })
+            Err(self.failed(status, stderr))
+        }
+    }
+
+    fn failed(&self, status: ExitStatus, stderr: String) -> RunError {
+        RunError::Failed {
+            command: self.to_string(),
+            status,
+            stderr,
+        }
+    }
+
+    fn finish(&self, stdout: Stdio) -> Result<(Vec<u8>, String, ExitStatus), RunError> {
+        let deadline = self.limit.map(|limit| Instant::now() + limit);
+        let mut child = self.spawn(stdout)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A program that does not want its input says so by its status.
+            stdin.write_all(&self.input).ok();
+        }
+        let (sender, tail) = mpsc::channel();
+        if let Some(stderr) = child.stderr.take() {
+            thread::spawn(move || sender.send(last_lines(stderr)));
+        }
+        let printed = match child.stdout.take() {
+            Some(pipe) => self.collect(pipe, deadline),
+            None => Ok(Vec::new()),
+        };
+        let status = printed
+            .is_ok()
+            .then(|| self.wait(&mut child, deadline))
+            .transpose();
+        if printed.is_err() || status.is_err() {
+            // Nobody waits for it any more; that could be forever.
+            child.kill().ok();
+            child.wait().ok();
+        }
+        let printed = printed?;
+        let Some(status) = status? else {
+            return Err(self.start_error(io::ErrorKind::Other.into()));
+        };
+        // A program that it left behind may keep the pipe open.
+        let stderr = match deadline {
+            Some(deadline) => tail.recv_timeout(left(deadline)).unwrap_or_default(),
+            None => tail.recv().unwrap_or_default(),
+        };
+        Ok((printed, stderr, status))
+    }
+
+    fn wait(&self, child: &mut Child, deadline: Option<Instant>) -> Result<ExitStatus, RunError> {
+        let fail = |source| self.start_error(source);
+        let Some(deadline) = deadline else {
+            return child.wait().map_err(fail);
+        };
+        loop {
+            match child.try_wait().map_err(fail)? {
+                Some(status) => return Ok(status),
+                None if left(deadline).is_zero() => return Err(self.too_slow()),
+                None => thread::sleep(LOOK),
+            }
+        }
+    }
+
+    fn too_slow(&self) -> RunError {
+        RunError::TooSlow {
+            command: self.to_string(),
+            seconds: self.limit.unwrap_or_default().as_secs(),
         }
     }
 
@@ -176,7 +265,11 @@ impl Program {
             .env("PATH", PATH)
             .env("LC_ALL", "C.UTF-8")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
+            .stdin(if self.input.is_empty() {
+                Stdio::null()
+            } else {
+                Stdio::piped()
+            })
             .stdout(stdout)
             .stderr(Stdio::piped());
         command.spawn().map_err(|source| match source.kind() {
@@ -188,18 +281,42 @@ impl Program {
         })
     }
 
-    fn collect(&self, pipe: impl Read) -> Result<Vec<u8>, RunError> {
+    fn collect(
+        &self,
+        mut pipe: ChildStdout,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<u8>, RunError> {
         let mut printed = Vec::new();
-        let limit = u64::try_from(MAX_OUTPUT).unwrap_or(u64::MAX);
-        pipe.take(limit.saturating_add(1))
-            .read_to_end(&mut printed)
-            .map_err(|source| self.start_error(source))?;
-        if printed.len() > MAX_OUTPUT {
-            return Err(RunError::TooMuchOutput {
-                command: self.to_string(),
-            });
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            if let Some(deadline) = deadline {
+                self.wait_for_output(&pipe, deadline)?;
+            }
+            match pipe.read(&mut buffer) {
+                Ok(0) => return Ok(printed),
+                Ok(count) => printed.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.start_error(error)),
+            }
+            if printed.len() > MAX_OUTPUT {
+                return Err(RunError::TooMuchOutput {
+                    command: self.to_string(),
+                });
+            }
         }
-        Ok(printed)
+    }
+
+    fn wait_for_output(&self, pipe: &ChildStdout, deadline: Instant) -> Result<(), RunError> {
+        loop {
+            let left = Timespec::try_from(left(deadline)).ok();
+            let mut polled = [PollFd::new(pipe, PollFlags::IN)];
+            match poll(&mut polled, left.as_ref()) {
+                Ok(0) => return Err(self.too_slow()),
+                Ok(_) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(self.start_error(error.into())),
+            }
+        }
     }
 
     fn start_error(&self, source: io::Error) -> RunError {
@@ -223,6 +340,10 @@ impl fmt::Display for Program {
             }
         })
     }
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }
 
 /// Reads a pipe to its end and keeps the last lines of it.
@@ -329,5 +450,24 @@ mod tests {
     #[test]
     fn a_program_gets_no_input() {
         assert_eq!(Program::new("cat").output().unwrap(), b"");
+    }
+
+    #[test]
+    fn a_program_reads_the_input_that_it_is_given() {
+        let printed = Program::new("cat").input("abc").output().unwrap();
+        assert_eq!(printed, b"abc");
+        // One that does not read it is no error.
+        Program::new("true").input("abc").run().unwrap();
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_killed() {
+        let limit = Duration::from_millis(50);
+        for script in ["sleep 1000", "exec >&-; sleep 1000", "sleep 5 & exit 0"] {
+            let error = shell(script).limit(limit).output().unwrap_err();
+            assert!(matches!(error, RunError::TooSlow { .. }), "{script}");
+        }
+        let quick = shell("printf abc").limit(Duration::from_secs(600));
+        assert_eq!(quick.output().unwrap(), b"abc");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hull_oci::source::{RegistriesConf, SourceOptions};
+use hull_oci::source::{Helpers, RegistriesConf, SourceOptions};
 use hull_oci::{PullOptions, Reference, ReferenceError};
 
 use super::Context;
@@ -17,6 +17,7 @@ pub(crate) fn pull_options(auth: &Auth, context: &Context<'_>) -> PullOptions {
     source.auth.environment = context.environment.registry_auth_file.clone();
     source.auth.runtime_dir = context.environment.runtime_dir.clone();
     source.auth.home = context.environment.home.clone();
+    source.auth.helpers = Helpers::System;
     let user = context.environment.home.as_ref();
     source.config.user = user.map(|home| home.join(".config/containers"));
     source.config.registries_conf = context.environment.registries_conf.clone();

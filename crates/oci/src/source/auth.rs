@@ -8,10 +8,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::secret::{Login, Secret};
+use super::helper::{self, Helpers};
+use super::secret::{Held, Login, Secret};
 use crate::reference::RegistryReference;
 
 const MAX_FILE: u64 = 1 << 20;
+/// What stands for the files in `credential-helpers` of registries.conf.
+const FILES: &str = "containers-auth.json";
+/// The key that Docker keeps its hub's credentials under.
+const HUB: &str = "https://index.docker.io/v1/";
 
 /// Where to look for credentials.
 ///
@@ -33,6 +38,11 @@ pub struct AuthFiles {
     pub runtime_dir: Option<PathBuf>,
     /// What `$HOME` names.
     pub home: Option<PathBuf>,
+    /// Whether the programs that the files name may be asked.
+    pub helpers: Helpers,
+    /// Helpers to ask, in order, beside or in place of the files
+    /// (`credential-helpers` of registries.conf); empty for the files alone.
+    pub order: Vec<String>,
 }
 
 /// Which credentials a request was made with.
@@ -42,8 +52,10 @@ pub enum CredentialsUsed {
     Anonymous,
     /// Those in this file.
     File(PathBuf),
+    /// Those that a program gave, for this file or registries.conf names it.
+    Helper(String),
     /// This file has an entry, which hull cannot use.
-    Unusable(PathBuf, &'static str),
+    Unusable(PathBuf, String),
 }
 
 impl fmt::Display for CredentialsUsed {
@@ -51,6 +63,7 @@ impl fmt::Display for CredentialsUsed {
         match self {
             Self::Anonymous => f.write_str("without credentials"),
             Self::File(path) => write!(f, "with the credentials of {}", path.display()),
+            Self::Helper(name) => write!(f, "with the credentials that {name} gave"),
             Self::Unusable(path, why) => {
                 write!(
                     f,
@@ -88,30 +101,65 @@ pub enum AuthError {
 /// Credentials for one repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Credentials {
-    pub(super) login: Option<Login>,
+    pub(super) held: Option<Held>,
     pub(super) used: CredentialsUsed,
+}
+
+/// A file to look into.
+struct Candidate {
+    path: PathBuf,
+    must_exist: bool,
+    /// The oldest form: the entries without `auths` around them.
+    bare: bool,
 }
 
 impl AuthFiles {
     /// Finds the credentials for an image.
     pub(super) fn find(&self, reference: &RegistryReference) -> Result<Credentials, AuthError> {
-        for (path, must_exist) in self.candidates() {
-            let Some(file) = AuthFile::load(&path, must_exist)? else {
-                continue;
+        let files = [FILES.to_owned()];
+        let order = match (&self.explicit, self.order.as_slice()) {
+            (Some(_), _) | (None, []) => &files,
+            (None, order) => order,
+        };
+        let mut unusable = None;
+        for place in order {
+            let found = match place.as_str() {
+                FILES => self.find_in_files(reference)?,
+                name => self.ask(name, reference.host(), Path::new("registries.conf")),
             };
-            if let Some(credentials) = file.find(reference, &path) {
-                return Ok(credentials);
+            match found {
+                Some(found) if found.held.is_some() => return Ok(found),
+                found => unusable = unusable.or(found),
             }
         }
-        Ok(Credentials {
-            login: None,
+        Ok(unusable.unwrap_or(Credentials {
+            held: None,
             used: CredentialsUsed::Anonymous,
-        })
+        }))
     }
 
-    fn candidates(&self) -> Vec<(PathBuf, bool)> {
+    fn find_in_files(
+        &self,
+        reference: &RegistryReference,
+    ) -> Result<Option<Credentials>, AuthError> {
+        for candidate in self.candidates() {
+            if let Some(file) = AuthFile::load(&candidate)?
+                && let Some(credentials) = self.find_in(&file, reference, &candidate.path)
+            {
+                return Ok(Some(credentials));
+            }
+        }
+        Ok(None)
+    }
+
+    fn candidates(&self) -> Vec<Candidate> {
+        let candidate = |path: PathBuf, must_exist| Candidate {
+            bare: path.ends_with(".dockercfg"),
+            path,
+            must_exist,
+        };
         if let Some(path) = &self.explicit {
-            return vec![(path.clone(), true)];
+            return vec![candidate(path.clone(), true)];
         }
         let root = self.root.as_deref();
         let system = ["run/ostree", "etc/ostree", "usr/lib/ostree"]
@@ -119,31 +167,80 @@ impl AuthFiles {
             .filter_map(|dir| Some(root?.join(dir).join("auth.json")))
             .find(|path| path.exists());
         if let Some(path) = system {
-            return vec![(path, false)];
+            return vec![candidate(path, false)];
         }
         if let Some(path) = &self.environment {
-            return vec![(path.clone(), true)];
+            return vec![candidate(path.clone(), true)];
         }
         let below = |dir: &Option<PathBuf>, path: &str| dir.as_ref().map(|dir| dir.join(path));
+        let user = rustix::process::geteuid().as_raw();
         [
             below(&self.runtime_dir, "containers/auth.json"),
-            root.map(|root| root.join("run/containers/0/auth.json")),
+            below(&self.root, &format!("run/containers/{user}/auth.json")),
             below(&self.home, ".config/containers/auth.json"),
             below(&self.home, ".docker/config.json"),
+            below(&self.home, ".dockercfg"),
         ]
         .into_iter()
         .flatten()
-        .map(|path| (path, false))
+        .map(|path| candidate(path, false))
         .collect()
+    }
+
+    /// What a file has for an image: from the helper for its registry, else the
+    /// entry of the longest key that is a prefix of its name, else from the store
+    /// for all that is not in the file.
+    fn find_in(
+        &self,
+        file: &AuthFile,
+        reference: &RegistryReference,
+        path: &Path,
+    ) -> Option<Credentials> {
+        let host = reference.host();
+        if let Some(name) = file.helpers.get(host)
+            && let Some(found) = self.ask(name, host, path)
+        {
+            return Some(found);
+        }
+        let entry = file.entry(reference);
+        if let Some(entry) = entry
+            && !entry.is_empty()
+        {
+            return Some(entry.credentials(path));
+        }
+        if let Some(store) = &file.store {
+            let key = if host == "docker.io" { HUB } else { host };
+            return self.ask(store, key, path);
+        }
+        // Docker leaves an empty entry where a credential store has the rest.
+        entry.map(|_| unusable(path, "is empty, and no credsStore is named"))
+    }
+
+    /// Asks the helper that `path` names; nothing where it knows nothing.
+    fn ask(&self, name: &str, key: &str, path: &Path) -> Option<Credentials> {
+        let environment = [
+            ("HOME", self.home.as_deref()),
+            ("XDG_RUNTIME_DIR", self.runtime_dir.as_deref()),
+        ];
+        match helper::get(&self.helpers, name, key, &environment) {
+            Ok(None) => None,
+            Ok(Some(held)) => Some(Credentials {
+                held: Some(held),
+                used: CredentialsUsed::Helper(helper::program(name)),
+            }),
+            Err(error) => Some(unusable(path, &error.to_string())),
+        }
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct AuthFile {
     #[serde(default)]
     auths: BTreeMap<String, Entry>,
     #[serde(default, rename = "credHelpers")]
     helpers: BTreeMap<String, String>,
+    #[serde(default, rename = "credsStore")]
+    store: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -160,63 +257,78 @@ impl<'de> Deserialize<'de> for Secret {
 }
 
 impl AuthFile {
-    fn load(path: &Path, must_exist: bool) -> Result<Option<Self>, AuthError> {
+    fn load(candidate: &Candidate) -> Result<Option<Self>, AuthError> {
+        let path = &candidate.path;
         let fail = |source| AuthError::Read {
-            path: path.to_owned(),
+            path: path.clone(),
             source,
         };
         let bytes = match File::open(path) {
             Ok(file) => hull_sys::dir::read_at_most(file, MAX_FILE).map_err(fail)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !candidate.must_exist => {
                 return Ok(None);
             }
             Err(error) => return Err(fail(error)),
         };
+        let parsed = if candidate.bare {
+            serde_json::from_slice(&bytes).map(|auths| Self {
+                auths,
+                ..Self::default()
+            })
+        } else {
+            serde_json::from_slice(&bytes)
+        };
         // serde_json's message would quote what is in the file.
-        let file = serde_json::from_slice(&bytes).map_err(|error| AuthError::Malformed {
-            path: path.to_owned(),
+        let file = parsed.map_err(|error| AuthError::Malformed {
+            path: path.clone(),
             line: error.line(),
             column: error.column(),
         })?;
         Ok(Some(file))
     }
 
-    /// The entry of the longest key that is a prefix of the image's name.
-    fn find(&self, reference: &RegistryReference, path: &Path) -> Option<Credentials> {
-        let host = reference.host();
-        if self.helpers.contains_key(host) {
-            return Some(unusable(path, "is kept by a credential helper"));
-        }
-        let entry = keys(reference)
+    fn entry(&self, reference: &RegistryReference) -> Option<&Entry> {
+        keys(reference)
             .find_map(|key| self.auths.get(&key))
             .or_else(|| {
-                let (_, entry) = self
-                    .auths
-                    .iter()
-                    .find(|(key, _)| host_of_old_key(key).is_some_and(|key| key == host))?;
+                let (_, entry) = self.auths.iter().find(|(key, _)| {
+                    host_of_old_key(key).is_some_and(|key| key == reference.host())
+                })?;
                 Some(entry)
-            })?;
-        match (&entry.auth, &entry.identity_token) {
-            (_, Some(token)) if !token.expose().is_empty() => {
-                Some(unusable(path, "is an identity token"))
-            }
-            // Docker leaves an empty entry where a credential store has the rest.
-            (None, _) => Some(unusable(path, "is kept by a credential store")),
-            (Some(auth), _) => match Login::from_base64(auth.expose()) {
-                Some(login) => Some(Credentials {
-                    login: Some(login),
-                    used: CredentialsUsed::File(path.to_owned()),
-                }),
-                None => Some(unusable(path, "is not Base64 of user:password")),
+            })
+    }
+}
+
+impl Entry {
+    fn is_empty(&self) -> bool {
+        let is_empty = |text: &Option<Secret>| text.as_ref().is_none_or(|t| t.expose().is_empty());
+        is_empty(&self.auth) && is_empty(&self.identity_token)
+    }
+
+    fn credentials(&self, path: &Path) -> Credentials {
+        let token = self.identity_token.as_ref();
+        let held = match token.filter(|token| !token.expose().is_empty()) {
+            Some(token) => Some(Held::IdentityToken(token.clone())),
+            None => self
+                .auth
+                .as_ref()
+                .and_then(|auth| Login::from_base64(auth.expose()))
+                .map(Held::Login),
+        };
+        match held {
+            Some(held) => Credentials {
+                held: Some(held),
+                used: CredentialsUsed::File(path.to_owned()),
             },
+            None => unusable(path, "is not Base64 of user:password"),
         }
     }
 }
 
-fn unusable(path: &Path, why: &'static str) -> Credentials {
+fn unusable(path: &Path, why: &str) -> Credentials {
     Credentials {
-        login: None,
-        used: CredentialsUsed::Unusable(path.to_owned(), why),
+        held: None,
+        used: CredentialsUsed::Unusable(path.to_owned(), why.to_owned()),
     }
 }
 
@@ -230,14 +342,17 @@ fn keys(reference: &RegistryReference) -> impl Iterator<Item = String> {
     })
 }
 
-/// The host of a key as older tools wrote it: an address with a scheme.
+/// The host of a key as older tools wrote it: an address with a scheme, or
+/// one of the hub's other names.
 fn host_of_old_key(key: &str) -> Option<&str> {
     let rest = key
         .strip_prefix("https://")
-        .or_else(|| key.strip_prefix("http://"))?;
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key);
     match rest.split('/').next()? {
         "index.docker.io" | "registry-1.docker.io" => Some("docker.io"),
-        host => Some(host),
+        host if rest.len() < key.len() => Some(host),
+        _ => None,
     }
 }
 
@@ -245,6 +360,7 @@ fn host_of_old_key(key: &str) -> Option<&str> {
 mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
@@ -269,7 +385,11 @@ mod tests {
     }
 
     fn user(files: &AuthFiles, text: &str) -> Option<String> {
-        find(files, text).login.map(|login| login.user)
+        match find(files, text).held {
+            Some(Held::Login(login)) => Some(login.user),
+            Some(Held::IdentityToken(_)) => panic!("a password is expected"),
+            None => None,
+        }
     }
 
     fn explicit(path: PathBuf) -> AuthFiles {
@@ -348,22 +468,132 @@ mod tests {
     fn an_entry_that_cannot_be_used_says_why() {
         let temp = tempfile::tempdir().unwrap();
         let value = json!({
-            "auths": {
-                "token.example": {"identitytoken": "hush"},
-                "store.example": {},
-                "bad.example": {"auth": "hush!"},
-            },
-            "credHelpers": {"helper.example": "secretservice"},
+            "auths": {"store.example": {}, "bad.example": {"auth": "hush!"}},
+            "credHelpers": {"helper.example": "secretservice", "evil.example": "../../hush"},
         });
         let path = put(temp.path(), "auth.json", &value);
         let files = explicit(path.clone());
-        for host in ["token", "store", "bad", "helper"] {
+        for host in ["store", "bad", "helper", "evil"] {
             let credentials = find(&files, &format!("{host}.example/x"));
             let CredentialsUsed::Unusable(file, _) = &credentials.used else {
                 panic!("{host}: {credentials:?}");
             };
             assert_eq!(*file, path);
-            assert!(!format!("{credentials:?} {}", credentials.used).contains("hush"));
+            assert_eq!(credentials.held, None);
+            assert!(!format!("{credentials:?} {}", credentials.used).contains("hush!"));
+        }
+    }
+
+    #[test]
+    fn an_identity_token_goes_before_a_password() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut entry = auth("me");
+        entry["identitytoken"] = json!("hush-token");
+        let value = json!({"auths": {"a.example": entry}});
+        let found = find(
+            &explicit(put(temp.path(), "auth.json", &value)),
+            "a.example/x",
+        );
+        let token = Secret::new("hush-token".to_owned());
+        assert_eq!(found.held, Some(Held::IdentityToken(token)));
+        assert!(!format!("{found:?}").contains("hush"));
+    }
+
+    #[test]
+    fn the_oldest_file_of_docker_is_read() {
+        let temp = tempfile::tempdir().unwrap();
+        put(
+            temp.path(),
+            ".dockercfg",
+            &json!({"a.example": auth("old")}),
+        );
+        let files = AuthFiles {
+            home: Some(temp.path().to_owned()),
+            ..AuthFiles::default()
+        };
+        assert_eq!(user(&files, "a.example/x").as_deref(), Some("old"));
+    }
+
+    /// A helper that knows `known.example`, and gives a token for `token.example`.
+    fn with_helper(dir: &Path) -> Helpers {
+        let script = "#!/bin/sh\n[ \"$1\" = get ] || exit 2\nread key\ncase $key in\n\
+            known.example|https://index.docker.io/v1/) echo '{\"Username\":\"helped\",\"Secret\":\"hush\"}';;\n\
+            token.example) echo '{\"Username\":\"<token>\",\"Secret\":\"hush\"}';;\n\
+            broken.example) echo hush; exit 0;;\n\
+            failing.example) echo locked >&2; exit 1;;\n\
+            *) echo 'credentials not found in native keychain'; exit 1;;\nesac\n";
+        let path = dir.join("docker-credential-test");
+        std::fs::create_dir_all(dir).unwrap();
+        let mut file = File::create(&path).unwrap();
+        std::io::Write::write_all(&mut file, script.as_bytes()).unwrap();
+        drop(file);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).unwrap();
+        Helpers::In(dir.to_owned())
+    }
+
+    #[test]
+    fn helpers_and_stores_are_asked_and_what_they_do_not_know_is_looked_up() {
+        let temp = tempfile::tempdir().unwrap();
+        let helpers = with_helper(&temp.path().join("bin"));
+        let value = json!({
+            "auths": {"other.example": auth("file"), "unknown.example": auth("file")},
+            "credHelpers": {"unknown.example": "test", "token.example": "test"},
+            "credsStore": "test",
+        });
+        let mut files = explicit(put(temp.path(), "auth.json", &value));
+        files.helpers = helpers;
+        assert_eq!(user(&files, "known.example/x").as_deref(), Some("helped"));
+        assert_eq!(user(&files, "docker.io/x").as_deref(), Some("helped"));
+        assert_eq!(user(&files, "other.example/x").as_deref(), Some("file"));
+        assert_eq!(user(&files, "unknown.example/x").as_deref(), Some("file"));
+        let token = find(&files, "token.example/x");
+        assert!(matches!(token.held, Some(Held::IdentityToken(_))));
+        assert!(token.used.to_string().contains("docker-credential-test"));
+        assert_eq!(
+            find(&files, "nobody.example/x").used,
+            CredentialsUsed::Anonymous
+        );
+        let failing = find(&files, "failing.example/x").used.to_string();
+        assert!(failing.contains("locked"), "{failing}");
+        let broken = find(&files, "broken.example/x").used.to_string();
+        assert!(broken.contains("docker-credential-test") && !broken.contains("hush"));
+    }
+
+    #[test]
+    fn helpers_of_registries_conf_are_asked_in_their_order() {
+        let temp = tempfile::tempdir().unwrap();
+        let helpers = with_helper(&temp.path().join("bin"));
+        put(
+            temp.path(),
+            ".config/containers/auth.json",
+            &json!({"auths": {"known.example": auth("file")}}),
+        );
+        let mut files = AuthFiles {
+            home: Some(temp.path().to_owned()),
+            helpers,
+            ..AuthFiles::default()
+        };
+        for (order, expected) in [
+            (vec![], "file"),
+            (vec!["test", FILES], "helped"),
+            (vec![FILES, "test"], "file"),
+        ] {
+            files.order = order.into_iter().map(str::to_owned).collect();
+            assert_eq!(user(&files, "known.example/x").as_deref(), Some(expected));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_is_read_or_refused_without_showing_it(text in "[{}\\[\\]\":,a-z ]{0,60}") {
+            let temp = tempfile::tempdir().unwrap();
+            let path = temp.path().join("auth.json");
+            std::io::Write::write_all(&mut File::create(&path).unwrap(), text.as_bytes()).unwrap();
+            let Reference::Registry(reference) = Reference::parse("a.example/x").unwrap() else {
+                panic!("a registry is expected");
+            };
+            drop(explicit(path).find(&reference));
         }
     }
 

@@ -108,6 +108,30 @@ impl Http {
         })
     }
 
+    /// Sends a form. A redirect is not followed: the secrets in it are for `url` alone.
+    pub(super) fn post_form(
+        &self,
+        url: &Url,
+        trust: Trust,
+        form: &Secret,
+    ) -> Result<Response, Fault> {
+        let response = self
+            .agents
+            .get(url, trust)?
+            .post(url.to_request_target())
+            .header(ACCEPT, "application/json")
+            .content_type("application/x-www-form-urlencoded")
+            .send(form.expose())
+            .map_err(|error| Fault::Transport(format!("{url}: {error}")))?;
+        let (head, body) = response.into_parts();
+        Ok(Response {
+            url: url.clone(),
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: Box::new(Lively::new(body.into_reader(), self.timeouts)),
+        })
+    }
+
     fn get_once(
         &self,
         url: &Url,

@@ -26,9 +26,14 @@ impl Registry {
         reference: &RegistryReference,
         options: &SourceOptions,
     ) -> Result<Self, SourceError> {
-        let endpoints = options.load_registries()?.endpoints(reference)?;
+        let registries = options.load_registries()?;
+        let endpoints = registries.endpoints(reference)?;
+        let mut options = options.clone();
+        if options.auth.order.is_empty() {
+            options.auth.order = registries.credential_helpers().to_vec();
+        }
         Ok(Self {
-            remote: Arc::new(Remote::new(reference, endpoints, options)?),
+            remote: Arc::new(Remote::new(reference, endpoints, &options)?),
             reference: reference.clone(),
         })
     }

@@ -33,6 +33,14 @@ pub(super) struct Login {
     pub(super) password: Secret,
 }
 
+/// What proves who we are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Held {
+    Login(Login),
+    /// A refresh token, which a token service exchanges for a short-lived one.
+    IdentityToken(Secret),
+}
+
 impl Login {
     /// Parses the `auth` field of an auth.json: Base64 of `user:password`.
     pub(super) fn from_base64(text: &str) -> Option<Self> {

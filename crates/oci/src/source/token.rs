@@ -9,8 +9,8 @@ use super::auth::Credentials;
 use super::challenge::{self, Challenge};
 use super::error::Fault;
 use super::http::{Http, Response, Trust};
-use super::secret::Secret;
-use super::url::{Scheme, Url};
+use super::secret::{Held, Secret};
+use super::url::{self, Scheme, Url};
 
 const MAX_TOKEN: u64 = 1 << 20;
 
@@ -82,9 +82,9 @@ impl Authenticator {
             .filter_map(|value| value.to_str().ok())
             .flat_map(challenge::parse)
             .collect();
-        let header = match (pick(&challenges), &self.credentials.login) {
+        let header = match (pick(&challenges), &self.credentials.held) {
             (Some(Challenge::Bearer { .. }), _) => Some(self.fetch_token(http, &challenges)?),
-            (Some(Challenge::Basic), Some(login)) if state.header.is_none() => {
+            (Some(Challenge::Basic), Some(Held::Login(login))) if state.header.is_none() => {
                 Some(login.to_header())
             }
             _ => None,
@@ -123,17 +123,28 @@ impl Authenticator {
         if url.scheme() == Scheme::Http && self.trust == Trust::Verified {
             return Err(bad("it is not encrypted".to_owned()));
         }
-        let mut query = vec![("scope", scope.as_deref().unwrap_or(&self.scope))];
+        let mut fields = vec![("scope", scope.as_deref().unwrap_or(&self.scope))];
         if let Some(service) = service {
-            query.push(("service", service));
+            fields.push(("service", service));
         }
-        let login = self.credentials.login.as_ref();
-        if let Some(login) = login {
-            query.push(("account", &login.user));
-        }
-        let header = login.map(super::secret::Login::to_header);
-        let url = url.with_query(&query);
-        let response = http.get(&url, self.trust, "application/json", header.as_ref())?;
+        let response = match &self.credentials.held {
+            Some(Held::IdentityToken(token)) => {
+                fields.push(("grant_type", "refresh_token"));
+                fields.push(("client_id", "hull"));
+                fields.push(("refresh_token", token.expose()));
+                http.post_form(&url, self.trust, &url::form(&fields))?
+            }
+            Some(Held::Login(login)) => {
+                fields.push(("account", &login.user));
+                let header = login.to_header();
+                let url = url.with_query(&fields);
+                http.get(&url, self.trust, "application/json", Some(&header))?
+            }
+            None => {
+                let url = url.with_query(&fields);
+                http.get(&url, self.trust, "application/json", None)?
+            }
+        };
         match response.status {
             200 => {}
             status @ (401 | 403) => {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use ureq::http::Uri;
 
+use super::secret::Secret;
+
 /// How to talk to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Scheme {
@@ -124,6 +126,20 @@ impl Url {
             self.path_and_query
         )
     }
+}
+
+/// The body of a form (`application/x-www-form-urlencoded`), which may hold secrets.
+pub(super) fn form(fields: &[(&str, &str)]) -> Secret {
+    let mut body = String::new();
+    for (name, value) in fields {
+        if !body.is_empty() {
+            body.push('&');
+        }
+        body.push_str(name);
+        body.push('=');
+        push_encoded(&mut body, value);
+    }
+    Secret::new(body)
 }
 
 fn push_encoded(out: &mut String, value: &str) {

@@ -254,3 +254,116 @@ fn a_host_that_we_are_sent_to_gets_no_answer_to_its_challenge() {
             .all(|request| request.header("authorization").is_none())
     );
 }
+
+/// A registry that gives tokens only for `refresh-hush` in a form, and wants one.
+fn with_refresh_tokens(redirect_to: Option<String>) -> Faulty {
+    Faulty::new(three_layers("1"), move |request, server| {
+        if request.path.starts_with("/token") {
+            if let Some(elsewhere) = &redirect_to {
+                return Some(Answer::status(307).header("Location", format!("{elsewhere}/token")));
+            }
+            let good = request.body.contains("&refresh_token=refresh-hush");
+            return Some(if good {
+                Answer::ok("application/json", r#"{"access_token":"short-hush"}"#)
+            } else {
+                Answer::status(401)
+            });
+        }
+        if request.header("authorization") == Some("Bearer short-hush") {
+            return None;
+        }
+        let challenge = format!(
+            "Bearer realm=\"http://{}/token\",service=\"test service\"",
+            server.host()
+        );
+        Some(Answer::status(401).header("WWW-Authenticate", challenge))
+    })
+}
+
+fn identity_token_file(dir: &Path, key: &str) -> PathBuf {
+    let path = dir.join("auth.json");
+    let value = json!({"auths": {key: {"identitytoken": "refresh-hush"}}});
+    serde_json::to_writer(std::fs::File::create(&path).unwrap(), &value).unwrap();
+    path
+}
+
+#[test]
+fn an_identity_token_is_exchanged_in_a_form_and_nowhere_else() {
+    let server = with_refresh_tokens(None);
+    let temp = tempfile::tempdir().unwrap();
+    let path = identity_token_file(temp.path(), &server.host());
+    LocalStore::new()
+        .pull_with(&server.image("debian:stable"), &with_auth_file(path))
+        .unwrap();
+    let tokens = token_requests(&server);
+    assert_eq!(tokens.len(), 1);
+    assert_eq!(
+        tokens[0].body,
+        "scope=repository:debian:pull&service=test%20service&grant_type=refresh_token\
+         &client_id=hull&refresh_token=refresh-hush"
+    );
+    for request in server.requests() {
+        assert!(
+            !format!("{} {:?}", request.path, request.header("authorization")).contains("refresh")
+        );
+    }
+}
+
+#[test]
+fn an_identity_token_does_not_follow_a_redirect() {
+    let thief = Faulty::new(three_layers("1"), |_, _| Some(Answer::status(200)));
+    let server = with_refresh_tokens(Some(format!("http://{}", thief.host())));
+    let temp = tempfile::tempdir().unwrap();
+    let path = identity_token_file(temp.path(), &server.host());
+    let error = LocalStore::new()
+        .pull_with(&server.image("debian:stable"), &with_auth_file(path))
+        .unwrap_err();
+    let text = format!("{} {error:?}", show(&error));
+    assert!(!text.contains("hush"), "{text}");
+    assert!(thief.requests().is_empty());
+}
+
+#[test]
+fn credentials_do_not_follow_a_redirect_to_another_port_of_the_same_host_and_back() {
+    let image = three_layers("1");
+    let storage = Faulty::new(image.clone(), |_, _| None);
+    let elsewhere = storage.host();
+    let server = Faulty::new(image, move |request, _| {
+        if request.path.contains("/blobs/") {
+            let location = format!("http://{elsewhere}{}", request.path);
+            return Some(Answer::status(307).header("Location", location));
+        }
+        let known = request.header("authorization").is_some();
+        (!known).then(|| Answer::status(401).header("WWW-Authenticate", "Basic realm=test"))
+    });
+    let temp = tempfile::tempdir().unwrap();
+    let path = auth_file(temp.path(), &server.host());
+    LocalStore::new()
+        .pull_with(&server.image("debian:stable"), &with_auth_file(path))
+        .unwrap();
+    assert!(!storage.requests().is_empty());
+    for request in storage.requests() {
+        assert_eq!(request.header("authorization"), None);
+    }
+}
+
+#[test]
+fn nothing_secret_is_in_the_debug_form_of_options_and_errors() {
+    let server = Faulty::new(three_layers("1"), |_, _| {
+        Some(Answer::status(401).header("WWW-Authenticate", "Basic realm=test"))
+    });
+    let temp = tempfile::tempdir().unwrap();
+    let mut options = with_auth_file(auth_file(temp.path(), &server.host()));
+    let proxy = Some("http://user:hush@proxy.example:3128".to_owned());
+    options.source.proxies = hull_oci::source::Proxies::new(proxy.clone(), proxy, None, None);
+    let reference = server.image("debian").parse().unwrap();
+    let source = hull_oci::source::open(&reference, &options.source).unwrap();
+    let error = source.root().unwrap_err();
+    // The connections, the authenticator and its state are all in the source.
+    let text = format!("{options:?} {source:?} {error:?} {error}");
+    let encoded = STANDARD.encode(format!("user:{PASSWORD}"));
+    assert!(
+        !text.contains(PASSWORD) && !text.contains(&encoded),
+        "{text}"
+    );
+}

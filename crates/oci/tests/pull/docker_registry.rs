@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,19 @@ impl DockerRegistry {
     /// It speaks HTTPS, with a certificate that nobody trusts.
     pub(crate) fn with_own_certificate() -> Self {
         Self::with_config("tls: {certificate: TEMP/cert.pem, key: TEMP/key.pem}", "")
+    }
+
+    /// It speaks HTTPS, and wants the same certificate from its clients.
+    pub(crate) fn with_client_certificates() -> Self {
+        Self::with_config(
+            "tls: {certificate: TEMP/cert.pem, key: TEMP/key.pem, clientcas: [TEMP/cert.pem]}",
+            "",
+        )
+    }
+
+    /// A file of its own.
+    pub(crate) fn path(&self, inner: &str) -> PathBuf {
+        self.temp.path().join(inner)
     }
 
     fn with_config(http: &str, more: &str) -> Self {
@@ -146,6 +159,9 @@ fn make_certificate(dir: &Path) {
             "/CN=test",
             "-addext",
             "subjectAltName=IP:127.0.0.1",
+            // One that is an authority too, rustls does not take for a server.
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
         ])
         .arg("-keyout")
         .arg(dir.join("key.pem"))
@@ -153,4 +169,12 @@ fn make_certificate(dir: &Path) {
         .arg(dir.join("cert.pem"))
         .run()
         .unwrap();
+    // As skopeo's --dest-cert-dir wants them.
+    for (from, to) in [
+        ("cert.pem", "ca.crt"),
+        ("cert.pem", "client.cert"),
+        ("key.pem", "client.key"),
+    ] {
+        std::fs::copy(dir.join(from), dir.join(to)).unwrap();
+    }
 }

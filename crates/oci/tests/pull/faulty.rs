@@ -13,6 +13,8 @@ pub(crate) struct Request {
     /// Path and query.
     pub(crate) path: String,
     headers: Vec<(String, String)>,
+    /// What a POST sends.
+    pub(crate) body: String,
 }
 
 impl Request {
@@ -23,9 +25,11 @@ impl Request {
     }
 
     fn read(stream: &TcpStream) -> Option<Self> {
-        let mut lines = BufReader::new(stream.take(64 << 10)).lines();
+        let mut reader = BufReader::new(stream.take(64 << 10));
+        let mut lines = reader.by_ref().lines();
         let first = lines.next()?.ok()?;
-        let path = first.strip_prefix("GET ")?.split(' ').next()?.to_owned();
+        let (method, rest) = first.split_once(' ')?;
+        let path = rest.split(' ').next()?.to_owned();
         let headers = lines
             .map_while(Result::ok)
             .take_while(|line| !line.is_empty())
@@ -34,7 +38,21 @@ impl Request {
                 Some((name.to_ascii_lowercase(), value.trim().to_owned()))
             })
             .collect();
-        Some(Self { path, headers })
+        let mut request = Self {
+            path,
+            headers,
+            body: String::new(),
+        };
+        match method {
+            "GET" => {}
+            "POST" => {
+                let length = request.header("content-length")?.parse().ok()?;
+                let body = &mut request.body;
+                reader.take(length).read_to_string(body).ok()?;
+            }
+            _ => return None,
+        }
+        Some(request)
     }
 }
 

@@ -14,4 +14,5 @@ mod full_disk;
 mod image;
 mod interop;
 mod local_store;
+mod network;
 mod repair;

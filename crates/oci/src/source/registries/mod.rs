@@ -169,7 +169,7 @@ impl RegistriesConf {
 
     /// Where credentials are to be looked for, in order: names of helper
     /// programs, and `containers-auth.json` for the files. Empty: the files.
-    pub fn credential_helpers(&self) -> &[String] {
+    pub(super) fn credential_helpers(&self) -> &[String] {
         &self.credential_helpers
     }
 

@@ -1,0 +1,175 @@
+//! Certificates of a registry, and proxies.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use hull_oci::PullOptions;
+use hull_oci::source::Proxies;
+
+use crate::docker_registry::DockerRegistry;
+use crate::faulty::Faulty;
+use crate::image::three_layers;
+use crate::local_store::{LocalStore, options, show};
+
+/// Options that verify certificates, with what `dir` holds for each host.
+fn verifying(dir: &Path) -> PullOptions {
+    let mut options = options();
+    options.source.insecure = false;
+    options.source.trust_loopback = false;
+    options.source.config.system = Some(dir.to_owned());
+    options
+}
+
+#[test]
+fn a_registry_is_trusted_by_its_own_certificate_authority() {
+    let registry = DockerRegistry::with_own_certificate();
+    let temp = tempfile::tempdir().unwrap();
+    three_layers("1").write_layout(&temp.path().join("layout"), "test");
+    let from = format!("oci:{}/layout:test", temp.path().display());
+    registry.push(&from, "debian:stable", &[]);
+    let options = verifying(temp.path());
+    let local = LocalStore::new();
+    let name = registry.name("debian:stable");
+    let error = show(&local.pull_with(&name, &options).unwrap_err());
+    assert!(error.contains("certificate"), "{error}");
+
+    let host = temp
+        .path()
+        .join(format!("certs.d/127.0.0.1:{}", registry.port));
+    std::fs::create_dir_all(&host).unwrap();
+    std::fs::copy(registry.path("cert.pem"), host.join("ca.crt")).unwrap();
+    local.pull_with(&name, &options).unwrap();
+}
+
+#[test]
+fn a_registry_that_wants_a_client_certificate_gets_it() {
+    let registry = DockerRegistry::with_client_certificates();
+    let temp = tempfile::tempdir().unwrap();
+    three_layers("1").write_layout(&temp.path().join("layout"), "test");
+    let from = format!("oci:{}/layout:test", temp.path().display());
+    let own = registry.path("");
+    registry.push(
+        &from,
+        "debian:stable",
+        &["--dest-cert-dir", own.to_str().unwrap()],
+    );
+
+    let options = verifying(temp.path());
+    let host = temp
+        .path()
+        .join(format!("certs.d/127.0.0.1:{}", registry.port));
+    std::fs::create_dir_all(&host).unwrap();
+    std::fs::copy(registry.path("cert.pem"), host.join("ca.crt")).unwrap();
+    let local = LocalStore::new();
+    let name = registry.name("debian:stable");
+    let error = show(&local.pull_with(&name, &options).unwrap_err());
+    assert!(error.contains("ertificate"), "{error}");
+    std::fs::copy(registry.path("cert.pem"), host.join("me.cert")).unwrap();
+    let error = show(&local.pull_with(&name, &options).unwrap_err());
+    assert!(error.contains("me.key is missing"), "{error}");
+    std::fs::copy(registry.path("key.pem"), host.join("me.key")).unwrap();
+    local.pull_with(&name, &options).unwrap();
+}
+
+/// A proxy that leads every connection to one server, and logs what it is asked.
+fn start_proxy(to: String) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let kept = log.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (to, log) = (to.clone(), log.clone());
+            std::thread::spawn(move || connect(stream, &to, &log));
+        }
+    });
+    (address, kept)
+}
+
+fn connect(mut stream: TcpStream, to: &str, log: &Mutex<Vec<String>>) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    log.lock().unwrap().push(head);
+    let mut server = TcpStream::connect(to).ok()?;
+    stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").ok()?;
+    let mut up = server.try_clone().ok()?;
+    std::thread::spawn(move || std::io::copy(&mut reader, &mut up));
+    std::io::copy(&mut server, &mut stream).ok()?;
+    stream.shutdown(std::net::Shutdown::Both).ok()
+}
+
+#[test]
+fn a_proxy_is_asked_for_what_is_not_excepted() {
+    let server = Faulty::new(three_layers("1"), |_, _| None);
+    let (address, log) = start_proxy(server.host());
+    let mut options = options();
+    let proxy = Some(format!("http://user:hush@{address}"));
+    let through = |no_proxy| Proxies::new(proxy.clone(), None, None, Some(no_proxy));
+    options.source.proxies = through("other.example");
+    // The name exists nowhere; only the proxy knows the way.
+    let name = "registry.invalid/debian:stable";
+    LocalStore::new().pull_with(name, &options).unwrap();
+    let asked = log.lock().unwrap().clone();
+    assert!(
+        asked[0].starts_with("CONNECT registry.invalid:80 "),
+        "{}",
+        asked[0]
+    );
+    assert!(
+        asked[0]
+            .to_ascii_lowercase()
+            .contains("proxy-authorization: basic")
+    );
+
+    options.source.proxies = through(".invalid");
+    let error = show(&LocalStore::new().pull_with(name, &options).unwrap_err());
+    assert!(!error.contains("hush"), "{error}");
+    assert_eq!(log.lock().unwrap().len(), asked.len());
+
+    // This machine is reached without it.
+    options.source.proxies = through("");
+    LocalStore::new()
+        .pull_with(&server.image("debian:stable"), &options)
+        .unwrap();
+    assert_eq!(log.lock().unwrap().len(), asked.len());
+}
+
+#[test]
+fn a_mirror_is_asked_first_and_the_registry_where_it_fails() {
+    let image = three_layers("1");
+    let registry = Faulty::new(image.clone(), |_, _| None);
+    let mirror = Faulty::new(image, |_, _| None);
+    let broken = Faulty::new(three_layers("2"), |_, _| {
+        Some(crate::faulty::Answer::status(404))
+    });
+    let temp = tempfile::tempdir().unwrap();
+    for (place, expected) in [(&mirror, 0), (&broken, 5)] {
+        let text = format!(
+            "[[registry]]\nprefix = 'named.example'\nlocation = '{}'\ninsecure = true\n\
+             [[registry.mirror]]\nlocation = '{}/cache'\ninsecure = true\n",
+            registry.host(),
+            place.host()
+        );
+        let path = temp.path().join("registries.conf");
+        File::create(path)
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+        let mut options = options();
+        options.source.config.system = Some(temp.path().to_owned());
+        LocalStore::new()
+            .pull_with("named.example/debian:stable", &options)
+            .unwrap();
+        let cached = |request: &crate::faulty::Request| request.path.contains("/cache/debian/");
+        assert!(place.requests().iter().any(cached));
+        assert_eq!(registry.requests().len(), expected);
+    }
+}
