@@ -294,6 +294,9 @@ impl Pull<'_> {
                 Found::Fetched(document, _) => &document.digest,
             },
         });
+        for remark in self.source.remarks() {
+            self.progress.report(Event::Remark(&remark));
+        }
         let (image, fetching) = match found {
             Found::Stored(image) => {
                 self.check_platform(&image.config)?;

@@ -15,6 +15,7 @@ mod acl;
 mod header;
 mod pax;
 mod sparse;
+pub(crate) mod write;
 
 use std::io;
 
