@@ -192,6 +192,7 @@ fn cleanup(error: &CleanupError) -> Option<&'static str> {
         CleanupError::Esp(error) => esp(error),
         CleanupError::Store(error) => store(error),
         CleanupError::Collect(_) => Some(FSCK),
+        CleanupError::Spool(_) => None,
     }
 }
 

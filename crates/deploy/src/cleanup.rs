@@ -1,10 +1,12 @@
 //! Removing what may go: entries, boot files, deployments, and then what
 //! nothing in the store refers to any more.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use hull_boot::esp::{self, EspError};
 use hull_boot::record::{BootFile, DeploymentName};
+use hull_oci::spool::{Keep, Leftover, SpoolError};
 use hull_store::gc::{self, GcError, GcPlan};
 use hull_store::{Kind, StoreError};
 use hull_sys::durable;
@@ -36,6 +38,9 @@ pub enum CleanupError {
     /// Collecting in the store.
     #[error(transparent)]
     Collect(#[from] GcError),
+    /// Partial downloads.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
 }
 
 /// What a collection removes.
@@ -46,6 +51,8 @@ pub struct Cleanup {
     /// What of the store is not referred to. Before the deployments are gone,
     /// as in a dry run, that is without what only they refer to.
     pub store: GcPlan,
+    /// What downloads left that did not come to their end.
+    pub downloads: Vec<Leftover>,
 }
 
 /// Says what [`collect`] would remove. Nothing is written.
@@ -53,7 +60,15 @@ pub fn plan(machine: &Machine) -> Result<Cleanup, CleanupError> {
     let state = machine.observe()?;
     let retention = plan_retention(machine, &state)?;
     let store = gc::plan(&machine.store, &[])?;
-    Ok(Cleanup { retention, store })
+    let downloads = match machine.existing_spool()? {
+        Some(spool) => spool.removable(&HashSet::new(), Keep::NOTHING)?,
+        None => Vec::new(),
+    };
+    Ok(Cleanup {
+        retention,
+        store,
+        downloads,
+    })
 }
 
 fn plan_retention(machine: &Machine, state: &HostState) -> Result<Retention, CleanupError> {
@@ -67,7 +82,15 @@ pub fn collect(machine: &Machine) -> Result<Cleanup, CleanupError> {
     let _lock = machine.lock()?;
     let retention = prune(machine)?;
     let store = collect_store(machine)?;
-    Ok(Cleanup { retention, store })
+    let downloads = match machine.existing_spool()? {
+        Some(spool) => spool.collect(&HashSet::new(), Keep::NOTHING)?,
+        None => Vec::new(),
+    };
+    Ok(Cleanup {
+        retention,
+        store,
+        downloads,
+    })
 }
 
 /// Removes what nothing in the store refers to any more.

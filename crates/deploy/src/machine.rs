@@ -9,6 +9,8 @@ use std::time::Duration;
 use hull_boot::esp::{Esp, EspError};
 use hull_boot::loader;
 use hull_boot::record::{self, DeploymentName, RecordError};
+use hull_oci::Spool;
+use hull_oci::spool::SpoolError;
 use hull_store::{Store, StoreError};
 use hull_sys::dir;
 use hull_sys::durable;
@@ -25,6 +27,8 @@ pub const DEPLOYMENTS: &str = "state/deploy";
 pub const VAR: &str = "state/os/default/var";
 /// The store, below the physical root.
 pub const STORE: &str = "composefs";
+/// Partial downloads, below `/state`.
+const SPOOL: &str = "spool";
 /// Beside the record: somebody asked to keep the deployment.
 const PIN: &str = "pinned";
 /// Beside the deployments' directory: an image that waits in the store.
@@ -146,6 +150,16 @@ impl Machine {
             efivars: None,
             now,
         })
+    }
+
+    /// Where partial downloads are kept, made if it is missing.
+    pub fn spool(&self) -> Result<Spool, SpoolError> {
+        Spool::create(&self.state_dir, SPOOL, "/state/spool")
+    }
+
+    /// The same, if it is there.
+    pub(crate) fn existing_spool(&self) -> Result<Option<Spool>, SpoolError> {
+        Spool::open(&self.state_dir, SPOOL, "/state/spool")
     }
 
     /// Keeps other operations away while the guard lives.

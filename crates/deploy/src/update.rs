@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use hull_boot::kargs;
 use hull_boot::record::{DeploymentName, FILE_NAME, Operation, Record};
+use hull_oci::source::SourceError;
+use hull_oci::spool::SpoolError;
 use hull_oci::{Image, LoadError, Progress, PullError, PullOptions, Reference};
 use hull_store::{Session, StoreError};
 use hull_sys::durable;
@@ -241,7 +243,8 @@ pub fn update(
     let reference = goal_reference(&observed, &request.goal)?;
     let session = machine.store.session()?;
     // The long part goes without the machine's lock: nobody waits for a network.
-    let (image, downloaded_bytes) = obtain(&session, &observed, &reference, request, progress)?;
+    let (image, downloaded_bytes) =
+        obtain(machine, &session, &observed, &reference, request, progress)?;
     let _lock = machine.lock()?;
     let state = machine.observe()?;
     let digest = image.manifest_digest.to_string();
@@ -283,6 +286,7 @@ pub fn update(
 }
 
 fn obtain(
+    machine: &Machine,
     session: &Session,
     state: &HostState,
     reference: &Reference,
@@ -290,7 +294,10 @@ fn obtain(
     progress: &dyn Progress,
 ) -> Result<(Image, u64), UpdateError> {
     if !request.from_downloaded {
-        let options = keeping(&request.pull);
+        let options = PullOptions {
+            spool: Some(machine.spool().map_err(spool_error)?),
+            ..keeping(&request.pull)
+        };
         let pulled = hull_oci::pull_in(session, reference, &options, progress)?;
         return Ok((pulled.image, pulled.downloaded_bytes));
     }
@@ -302,6 +309,10 @@ fn obtain(
     let digest = downloaded.manifest_digest.parse();
     let digest = digest.map_err(|_| UpdateError::NothingDownloaded)?;
     Ok((Image::load(session.store(), &digest)?, 0))
+}
+
+fn spool_error(error: SpoolError) -> PullError {
+    SourceError::from(error).into()
 }
 
 /// What was pulled last is kept until it is staged, or another takes its place.

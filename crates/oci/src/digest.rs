@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest as _, Sha256, Sha512};
 
 /// The hash functions that the OCI image specification registers.
@@ -138,13 +139,6 @@ pub enum Hasher {
     Sha512(Sha512),
 }
 
-impl Default for Hasher {
-    /// SHA-256, which everyone uses.
-    fn default() -> Self {
-        Self::new(Algorithm::Sha256)
-    }
-}
-
 impl Hasher {
     /// A hasher that has seen nothing.
     pub fn new(algorithm: Algorithm) -> Self {
@@ -160,6 +154,37 @@ impl Hasher {
             Self::Sha256(hasher) => hasher.update(bytes),
             Self::Sha512(hasher) => hasher.update(bytes),
         }
+    }
+
+    /// What it has taken in, for [`restore`](Self::restore): to go on later.
+    pub(crate) fn save(&self) -> Vec<u8> {
+        match self {
+            Self::Sha256(hasher) => hasher.serialize().to_vec(),
+            Self::Sha512(hasher) => hasher.serialize().to_vec(),
+        }
+    }
+
+    /// The hasher that was saved after it had taken in `seen` bytes; none if that is
+    /// no such hasher.
+    ///
+    /// Whether they were the right bytes is for its digest to tell.
+    pub(crate) fn restore(algorithm: Algorithm, saved: &[u8], seen: u64) -> Option<Self> {
+        // The state, how many blocks went into it, the length of the rest, the rest.
+        let (blocks, block) = match algorithm {
+            Algorithm::Sha256 => (32..40, 64),
+            Algorithm::Sha512 => (64..80, 128),
+        };
+        let rest = u64::from(*saved.get(blocks.end)?);
+        let mut count = [0; 16];
+        count[..blocks.len()].copy_from_slice(saved.get(blocks)?);
+        // A count that is not true could overflow later.
+        if u128::from_le_bytes(count) != u128::from(seen / block) || rest != seen % block {
+            return None;
+        }
+        Some(match algorithm {
+            Algorithm::Sha256 => Self::Sha256(Sha256::deserialize(saved.try_into().ok()?).ok()?),
+            Algorithm::Sha512 => Self::Sha512(Sha512::deserialize(saved.try_into().ok()?).ok()?),
+        })
     }
 
     /// The digest of all bytes taken in.
@@ -199,6 +224,12 @@ pub enum BlobError {
         digest: Digest,
         /// What the content's digest is.
         actual: Box<Digest>,
+    },
+    /// The part that an earlier run left is not what it was.
+    #[error("the part of {digest} that was kept from an earlier download is damaged")]
+    DamagedPart {
+        /// The blob.
+        digest: Digest,
     },
 }
 
@@ -241,6 +272,25 @@ impl<R: Read> VerifyingReader<R> {
             size,
             seen: 0,
             state,
+        }
+    }
+
+    /// Reads the rest of such content, of which `seen` bytes went into `hasher` before.
+    pub(crate) fn resume(inner: R, digest: Digest, size: u64, hasher: Hasher, seen: u64) -> Self {
+        Self {
+            inner,
+            digest,
+            size,
+            seen,
+            state: State::Reading(hasher),
+        }
+    }
+
+    /// The bytes seen so far, and the hasher that took them in; none after the end.
+    pub(crate) fn seen(&self) -> Option<(u64, &Hasher)> {
+        match &self.state {
+            State::Reading(hasher) => Some((self.seen, hasher)),
+            State::Verified | State::Failed(_) => None,
         }
     }
 
@@ -366,6 +416,47 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_hash_goes_on_where_it_was_saved(
+            content in proptest::collection::vec(any::<u8>(), 0..500),
+            cut: prop::sample::Index,
+            long: bool,
+        ) {
+            let algorithm = if long { Algorithm::Sha512 } else { Algorithm::Sha256 };
+            let (begin, rest) = content.split_at(cut.index(content.len() + 1));
+            let mut hasher = Hasher::new(algorithm);
+            hasher.update(begin);
+            let seen = u64::try_from(begin.len()).unwrap();
+            let mut restored = Hasher::restore(algorithm, &hasher.save(), seen).unwrap();
+            prop_assert!(Hasher::restore(algorithm, &hasher.save(), seen + 1).is_none());
+            restored.update(rest);
+            prop_assert_eq!(restored.finish(), Digest::compute(algorithm, &content));
+        }
+
+        #[test]
+        fn a_damaged_hasher_is_read_without_panic(
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            length in 0usize..260,
+            seen in 0u64..1000,
+            long: bool,
+        ) {
+            let algorithm = if long { Algorithm::Sha512 } else { Algorithm::Sha256 };
+            let mut hasher = Hasher::new(algorithm);
+            hasher.update(&vec![1; usize::try_from(seen).unwrap()]);
+            let mut saved = hasher.save();
+            for (place, byte) in damage {
+                let place = place.index(saved.len());
+                saved[place] = byte;
+            }
+            if length < 200 {
+                saved.resize(length, 0);
+            }
+            if let Some(mut hasher) = Hasher::restore(algorithm, &saved, seen) {
+                hasher.update(&[0; 200]);
+                hasher.finish();
+            }
+        }
+
         #[test]
         fn digests_survive_a_round_trip_through_text(content: Vec<u8>, long: bool) {
             let algorithm = if long { Algorithm::Sha512 } else { Algorithm::Sha256 };

@@ -20,6 +20,7 @@ pub mod progress;
 pub mod pull;
 pub mod reference;
 pub mod source;
+pub mod spool;
 mod transfer;
 
 pub use decompress::CompressionMismatch;
@@ -30,3 +31,4 @@ pub use platform::Platform;
 pub use progress::Progress;
 pub use pull::{Available, PullError, PullOptions, Pulled, look, pull, pull_in};
 pub use reference::{Reference, ReferenceError};
+pub use spool::Spool;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use hull_erofs::ObjectId;
@@ -10,7 +10,7 @@ use hull_store::{Session, Store, StoreError, Target};
 
 use crate::digest::{BlobError, Digest};
 use crate::image::{self, Image, LoadError};
-use crate::layer::{self, Workers};
+use crate::layer;
 use crate::manifest::{
     Descriptor, Document, ImageConfig, Index, Layer, MAX_CONFIG, Manifest, ManifestError,
 };
@@ -18,6 +18,7 @@ use crate::platform::Platform;
 use crate::progress::{Event, LayerInfo, Progress, Stage};
 use crate::reference::Reference;
 use crate::source::{self, Fetched, Source, SourceError, SourceOptions};
+use crate::spool::{Keep, Spool};
 use crate::transfer::Transfer;
 
 /// How deep indexes may lie in each other.
@@ -36,6 +37,9 @@ pub struct PullOptions {
     pub ref_name: Option<String>,
     /// How many layers to fetch at once; by default 2 to 4, after the processors.
     pub parallel: Option<NonZeroUsize>,
+    /// Where to keep partial blobs of registries, so that a pull that is killed goes on
+    /// where it was; on the store's file system. By default nowhere.
+    pub spool: Option<Spool>,
 }
 
 /// What a pull did.
@@ -47,7 +51,8 @@ pub struct Pulled {
     pub image: Image,
     /// The digest that the reference named: of an index, or the manifest's own.
     pub resolved_digest: Digest,
-    /// The lengths of the blobs fetched: layers and configuration, in bytes.
+    /// The lengths of the blobs fetched: layers and configuration, in bytes; without
+    /// what an earlier run had left in the spool.
     pub downloaded_bytes: u64,
     /// How many layers were fetched.
     pub downloaded_layers: usize,
@@ -200,6 +205,8 @@ pub fn pull_in(
         parallel: options
             .parallel
             .map_or_else(default_parallelism, NonZeroUsize::get),
+        spool: options.spool.as_ref(),
+        resumed: AtomicU64::new(0),
         progress,
     };
     let pulled = pull.run(reference)?;
@@ -241,6 +248,8 @@ pub fn look(
         source: &*source,
         platform: options.platform.clone().unwrap_or_else(Platform::host),
         parallel: 1,
+        spool: None,
+        resumed: AtomicU64::new(0),
         progress: &crate::progress::Silent,
     };
     pull.look(reference)
@@ -252,6 +261,9 @@ struct Pull<'a> {
     source: &'a dyn Source,
     platform: Platform,
     parallel: usize,
+    spool: Option<&'a Spool>,
+    /// The bytes that were in the spool.
+    resumed: AtomicU64,
     progress: &'a dyn Progress,
 }
 
@@ -294,9 +306,6 @@ impl Pull<'_> {
                 Found::Fetched(document, _) => &document.digest,
             },
         });
-        for remark in self.source.remarks() {
-            self.progress.report(Event::Remark(&remark));
-        }
         let (image, fetching) = match found {
             Found::Stored(image) => {
                 self.check_platform(&image.config)?;
@@ -309,7 +318,9 @@ impl Pull<'_> {
             reference: reference.clone(),
             image,
             resolved_digest: named,
-            downloaded_bytes: fetching.bytes,
+            downloaded_bytes: fetching
+                .bytes
+                .saturating_sub(self.resumed.load(Ordering::Relaxed)),
             downloaded_layers: fetching.layers,
         })
     }
@@ -440,6 +451,7 @@ impl Pull<'_> {
             bytes: manifest.config.size + blobs,
             layers: needed.len(),
         };
+        self.tidy_spool(&needed)?;
         records.extend(self.fetch_layers(needed)?);
 
         self.progress.report(Event::Stage(Stage::Recording));
@@ -479,25 +491,9 @@ impl Pull<'_> {
         mut needed: Vec<Needed<'_>>,
     ) -> Result<HashMap<Digest, ObjectId>, PullError> {
         needed.sort_by_key(|needed| std::cmp::Reverse(needed.layer.descriptor.size));
-        let parallel = self.parallel.min(needed.len());
-        if parallel == 0 {
-            return Ok(HashMap::new());
-        }
-        layer::with_workers(self.session, parallel, |workers| {
-            self.fetch_with(workers, parallel, &needed)
-        })
-    }
-
-    fn fetch_with(
-        &self,
-        workers: &Workers<'_>,
-        parallel: usize,
-        needed: &[Needed<'_>],
-    ) -> Result<HashMap<Digest, ObjectId>, PullError> {
         let cancelled = AtomicBool::new(false);
         let transfer = Transfer {
             session: self.session,
-            workers,
             source: self.source,
             progress: self.progress,
             cancelled: &cancelled,
@@ -524,29 +520,44 @@ impl Pull<'_> {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 0..parallel {
+            for _ in 0..self.parallel.min(needed.len()) {
                 scope.spawn(work);
             }
         });
         outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lets go of parts of other images, beyond what [`Keep`] allows.
+    fn tidy_spool(&self, needed: &[Needed<'_>]) -> Result<(), SourceError> {
+        if let Some(spool) = self.spool {
+            let needed = needed.iter().map(|needed| needed.layer.descriptor.digest);
+            spool.collect(&needed.collect(), Keep::default())?;
+        }
+        Ok(())
+    }
+
     /// Fetches one layer. What was put together from parts, or came from a mirror, and
     /// proves wrong is fetched once more from its begin.
     fn fetch_layer(
         &self,
-        transfer: &Transfer<'_, '_>,
+        transfer: &Transfer<'_>,
         place: usize,
         layer: &Layer,
     ) -> Result<ObjectId, PullError> {
         let mut is_last = false;
         loop {
-            let blob = source::blob(self.source, &layer.descriptor)?;
+            let blob = source::kept_blob(self.source, &layer.descriptor, self.spool)?;
             let ticket = blob.ticket();
             let error = match transfer.import(place, layer, blob) {
+                Ok(record) => {
+                    self.resumed.fetch_add(ticket.resumed(), Ordering::Relaxed);
+                    ticket.remove_part().map_err(SourceError::Spool)?;
+                    return Ok(record);
+                }
                 Err(error) if error.is_about_content() => error,
-                done => return done,
+                Err(error) => return Err(error),
             };
+            ticket.remove_part().map_err(SourceError::Spool)?;
             let elsewhere = self.source.distrust(&layer.descriptor);
             if is_last || !(elsewhere || ticket.is_pieced()) {
                 return Err(error);

@@ -48,6 +48,15 @@ pub(crate) fn render(cleanup: &Cleanup, tense: Tense, verbose: bool, style: Styl
     } else if !store.is_empty() {
         lines.push(store_line(cleanup));
     }
+    if !cleanup.downloads.is_empty() {
+        let count = u64::try_from(cleanup.downloads.len()).unwrap_or(u64::MAX);
+        let bytes = cleanup.downloads.iter().map(|file| file.bytes);
+        lines.push(format!(
+            "{} ({})",
+            quantity::count(count, "partial download", "partial downloads"),
+            quantity::bytes(bytes.fold(0, u64::saturating_add))
+        ));
+    }
     let mut out = String::new();
     if lines.is_empty() {
         out.push_str("Nothing to remove.\n");

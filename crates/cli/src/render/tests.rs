@@ -45,6 +45,7 @@ fn nothing() -> Cleanup {
     Cleanup {
         retention: Retention::default(),
         store: hull_store::gc::plan(&store, &[]).unwrap(),
+        downloads: Vec::new(),
     }
 }
 

@@ -10,6 +10,7 @@ use super::certificates::CertificatesError;
 use super::registries::RegistriesError;
 use crate::digest::{BlobError, Digest};
 use crate::manifest::ManifestError;
+use crate::spool::SpoolError;
 
 /// A source that does not give what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -20,15 +21,15 @@ pub enum SourceError {
     /// The credentials cannot be read.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The directory for partial downloads cannot be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// The configuration of registries cannot be followed.
     #[error(transparent)]
     Registries(#[from] RegistriesError),
     /// The certificates for a registry cannot be used.
     #[error(transparent)]
     Certificates(#[from] CertificatesError),
-    /// podman's store does not give it.
-    #[error(transparent)]
-    Storage(#[from] super::StorageError),
     /// A file of a layout or an archive cannot be read.
     #[error("{}: {what}: {source}", path.display())]
     Read {

@@ -9,7 +9,6 @@ mod auth;
 mod body;
 mod certificates;
 mod challenge;
-mod containers_storage;
 mod docker_archive;
 mod error;
 mod helper;
@@ -37,7 +36,6 @@ use self::agents::Agents;
 pub use self::auth::{AuthError, AuthFiles, CredentialsUsed};
 use self::certificates::Certificates;
 pub use self::certificates::CertificatesError;
-pub use self::containers_storage::{StorageError, StorageOptions};
 pub use self::error::{Asked, Attempt, Fault, RegistryError, SourceError};
 pub use self::helper::Helpers;
 pub use self::http::Timeouts;
@@ -47,6 +45,7 @@ pub use self::retry::Retry;
 use crate::digest::{BlobError, Digest, VerifyingReader};
 use crate::manifest::{Descriptor, ManifestError};
 use crate::reference::Reference;
+use crate::spool::{PartHandle, Spool, SpoolError};
 
 /// How to reach the places that images come from.
 #[derive(Debug, Clone, Default)]
@@ -64,8 +63,6 @@ pub struct SourceOptions {
     pub insecure: bool,
     /// Allows the same for registries on this machine, as Docker does: nobody is between.
     pub trust_loopback: bool,
-    /// Where podman's stores are.
-    pub storage: StorageOptions,
     /// Where an archive is copied to that comes through a pipe or is compressed
     /// (`/var/tmp`). The copy has no name, and leaves a twentieth of the space free.
     pub temporary: Option<PathBuf>,
@@ -196,11 +193,6 @@ pub trait Source: Send + Sync + fmt::Debug {
     fn distrust(&self, _descriptor: &Descriptor) -> bool {
         false
     }
-
-    /// What people should know about how the image comes, a sentence each.
-    fn remarks(&self) -> Vec<String> {
-        Vec::new()
-    }
 }
 
 /// A blob, checked while it streams (see [`VerifyingReader`]).
@@ -208,12 +200,14 @@ pub trait Source: Send + Sync + fmt::Debug {
 /// An error is a [`BlobError`] or a [`RegistryError`] within, else of this machine.
 pub struct Blob {
     reader: Box<dyn Read + Send>,
-    pieced: Arc<AtomicBool>,
+    ticket: Ticket,
 }
 
 impl fmt::Debug for Blob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Blob").finish_non_exhaustive()
+        f.debug_struct("Blob")
+            .field("ticket", &self.ticket)
+            .finish_non_exhaustive()
     }
 }
 
@@ -224,18 +218,17 @@ impl Read for Blob {
 }
 
 impl Blob {
-    /// Where this blob's parts come from; to be asked when it proved wrong.
+    /// Where this blob's parts come from, for when it has come or proved wrong.
     pub(crate) fn ticket(&self) -> Ticket {
-        Ticket {
-            pieced: self.pieced.clone(),
-        }
+        self.ticket.clone()
     }
 }
 
 /// What is left of a [`Blob`] when its reader is gone.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Ticket {
     pieced: Arc<AtomicBool>,
+    part: Option<Arc<PartHandle>>,
 }
 
 impl Ticket {
@@ -244,11 +237,44 @@ impl Ticket {
     pub(crate) fn is_pieced(&self) -> bool {
         self.pieced.load(Ordering::Relaxed)
     }
+
+    /// How many of its bytes an earlier run had fetched.
+    pub(crate) fn resumed(&self) -> u64 {
+        self.part.as_ref().map_or(0, |part| part.resumed())
+    }
+
+    /// Removes what is kept of it: the layer is in the store, or the blob is wrong.
+    pub(crate) fn remove_part(&self) -> Result<(), SpoolError> {
+        match &self.part {
+            Some(part) => part.remove(),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Opens a blob.
 pub fn blob(source: &dyn Source, descriptor: &Descriptor) -> Result<Blob, SourceError> {
+    kept_blob(source, descriptor, None)
+}
+
+/// Opens a blob; one that a killed process left in the spool goes on where it was.
+pub fn kept_blob(
+    source: &dyn Source,
+    descriptor: &Descriptor,
+    spool: Option<&Spool>,
+) -> Result<Blob, SourceError> {
     let pieced = Arc::default();
+    let kept = match spool {
+        Some(spool) => spool.blob(source, descriptor, &pieced)?,
+        None => None,
+    };
+    if let Some(kept) = kept {
+        let part = Some(Arc::new(kept.part));
+        return Ok(Blob {
+            reader: kept.reader,
+            ticket: Ticket { pieced, part },
+        });
+    }
     let raw = match source.rest_of_blob(descriptor, 0, &pieced) {
         Some(remote) => remote,
         None => source.raw_blob(descriptor)?,
@@ -256,7 +282,7 @@ pub fn blob(source: &dyn Source, descriptor: &Descriptor) -> Result<Blob, Source
     let reader = VerifyingReader::new(raw, descriptor.digest, descriptor.size);
     Ok(Blob {
         reader: Box::new(reader),
-        pieced,
+        ticket: Ticket { pieced, part: None },
     })
 }
 
@@ -315,9 +341,12 @@ pub fn open(
         Reference::DockerArchive(reference) => {
             Box::new(docker_archive::DockerArchive::open(reference, options)?)
         }
-        Reference::Storage(reference) => Box::new(containers_storage::ContainersStorage::open(
-            reference,
-            &options.storage,
-        )?),
+        Reference::Storage(_) => {
+            return Err(SourceError::Read {
+                path: PathBuf::from(reference.to_string()),
+                what: "reading podman's store".to_owned(),
+                source: std::io::ErrorKind::Unsupported.into(),
+            });
+        }
     })
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,6 +23,12 @@ impl Request {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(key, _)| key == name)?;
         Some(value)
+    }
+
+    /// The first byte that is wanted, if not all are.
+    pub(crate) fn offset(&self) -> Option<usize> {
+        let range = self.header("range")?.strip_prefix("bytes=")?;
+        range.strip_suffix('-')?.parse().ok()
     }
 
     fn read(stream: &TcpStream) -> Option<Self> {
@@ -65,6 +72,18 @@ pub(crate) struct Answer {
     /// How many bytes of the body are sent before the fault.
     sent: usize,
     fault: Fault,
+    length: Length,
+}
+
+/// What is said of the body's length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Length {
+    True,
+    /// Nothing: it ends with the connection.
+    Unsaid,
+    /// Nothing: it comes in chunks.
+    Chunked,
+    Lie(usize),
 }
 
 /// What happens after the part of the body that is sent.
@@ -74,6 +93,10 @@ pub(crate) enum Fault {
     None,
     /// The connection is closed.
     Close,
+    /// The connection is reset.
+    Reset,
+    /// One byte after each such time.
+    Drip(Duration),
     /// Nothing at all, for a while.
     Silence(Duration),
 }
@@ -86,6 +109,7 @@ impl Answer {
             body: Vec::new(),
             sent: usize::MAX,
             fault: Fault::None,
+            length: Length::True,
         }
     }
 
@@ -112,18 +136,53 @@ impl Answer {
         self
     }
 
-    fn send(&self, stream: &mut TcpStream) -> std::io::Result<()> {
-        if self.sent == 0 && self.fault != Fault::None {
-            // Not even a header.
-        } else {
-            let mut head = format!("HTTP/1.1 {} Test\r\nConnection: close\r\n", self.status);
-            for (name, value) in &self.headers {
-                head.push_str(&format!("{name}: {value}\r\n"));
+    pub(crate) fn length(mut self, length: Length) -> Self {
+        self.length = length;
+        self
+    }
+
+    fn head(&self) -> String {
+        let mut head = format!("HTTP/1.1 {} Test\r\nConnection: close\r\n", self.status);
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        match self.length {
+            Length::True => head.push_str(&format!("Content-Length: {}\r\n", self.body.len())),
+            Length::Lie(length) => head.push_str(&format!("Content-Length: {length}\r\n")),
+            Length::Chunked => head.push_str("Transfer-Encoding: chunked\r\n"),
+            Length::Unsaid => {}
+        }
+        head + "\r\n"
+    }
+
+    fn send(&self, stream: &mut TcpStream, sent: &AtomicU64) -> std::io::Result<()> {
+        if self.fault == Fault::Reset {
+            rustix::net::sockopt::set_socket_linger(&*stream, Some(Duration::ZERO))?;
+        }
+        // Not even a header, where the fault is at the begin.
+        if self.sent > 0 || self.fault == Fault::None {
+            stream.write_all(self.head().as_bytes())?;
+            let (begin, rest) = self.body.split_at(self.sent.min(self.body.len()));
+            for piece in begin.chunks(16 << 10) {
+                if self.length == Length::Chunked {
+                    stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes())?;
+                }
+                stream.write_all(piece)?;
+                if self.length == Length::Chunked {
+                    stream.write_all(b"\r\n")?;
+                }
+                sent.fetch_add(u64::try_from(piece.len()).unwrap(), Ordering::SeqCst);
             }
-            head.push_str(&format!("Content-Length: {}\r\n\r\n", self.body.len()));
-            stream.write_all(head.as_bytes())?;
-            stream.write_all(&self.body[..self.sent.min(self.body.len())])?;
+            if self.length == Length::Chunked && self.fault == Fault::None {
+                stream.write_all(b"0\r\n\r\n")?;
+            }
             stream.flush()?;
+            if let Fault::Drip(pause) = self.fault {
+                for byte in rest {
+                    std::thread::sleep(pause);
+                    stream.write_all(&[*byte])?;
+                }
+            }
         }
         if let Fault::Silence(time) = self.fault {
             std::thread::sleep(time);
@@ -140,6 +199,7 @@ pub(crate) struct Faulty {
     port: u16,
     image: Arc<TestImage>,
     log: Arc<Mutex<Vec<Request>>>,
+    sent: Arc<AtomicU64>,
     behaviour: Arc<Behaviour>,
 }
 
@@ -155,6 +215,7 @@ impl Faulty {
             port: listener.local_addr().unwrap().port(),
             image: Arc::new(image),
             log: Arc::default(),
+            sent: Arc::default(),
             behaviour: Arc::new(behaviour),
         };
         let copy = server.clone();
@@ -181,7 +242,7 @@ impl Faulty {
         };
         self.log.lock().unwrap().push(request.clone());
         let answer = (self.behaviour)(&request, self).unwrap_or_else(|| self.answer(&request));
-        answer.send(&mut stream).ok();
+        answer.send(&mut stream, &self.sent).ok();
     }
 
     /// The right answer.
@@ -200,9 +261,13 @@ impl Faulty {
                 let value: serde_json::Value = serde_json::from_slice(bytes).unwrap();
                 Answer::ok(value["mediaType"].as_str().unwrap(), bytes.clone())
             }
-            Some(bytes) => Answer::ok("application/octet-stream", bytes.clone()),
+            Some(bytes) => blob(request, bytes),
             None => Answer::status(404),
         }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn host(&self) -> String {
@@ -216,5 +281,27 @@ impl Faulty {
     /// All requests so far.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// How many bytes of bodies went out.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::SeqCst)
+    }
+}
+
+/// A blob, or the rest of it where that is asked for.
+fn blob(request: &Request, bytes: &[u8]) -> Answer {
+    let Some(offset) = request.offset() else {
+        return Answer::ok("application/octet-stream", bytes);
+    };
+    let size = bytes.len();
+    match bytes.get(offset..) {
+        Some(rest) if !rest.is_empty() => {
+            let range = format!("bytes {offset}-{}/{size}", size - 1);
+            Answer::status(206)
+                .header("Content-Range", range)
+                .body(rest)
+        }
+        _ => Answer::status(416),
     }
 }

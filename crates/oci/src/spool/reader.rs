@@ -1,0 +1,185 @@
+//! A blob that is kept while it comes.
+//!
+//! ```text
+//! file, as far as its hash is known ──▶ CRC ─┐
+//! file, what came after that ──────▶ hash ──┼─▶ reader
+//! the place it comes from ─────────▶ hash ──┘
+//!                                     └──▶ file, record
+//! ```
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flate2::Crc;
+
+use super::part::{Left, Part};
+use crate::digest::{BlobError, VerifyingReader};
+use crate::manifest::Descriptor;
+
+/// A record is written when so many bytes came since the last one, and so much time
+/// went by: what a power cut can cost. On a quick line nothing waits for the disk.
+const STEP_BYTES: u64 = 8 << 20;
+const STEP_TIME: Duration = Duration::from_secs(2);
+
+/// A blob whose begin may be in the spool, checked while it streams.
+pub(super) struct Spooled {
+    part: Arc<Part>,
+    /// Where the next byte that is read stands in the blob.
+    position: u64,
+    /// The bytes that need not be hashed again, and their CRC-32.
+    hashed: u64,
+    expected_crc: u32,
+    crc: Crc,
+    /// The bytes that need not be written again.
+    written: u64,
+    recorded: u64,
+    recorded_at: Instant,
+    /// The spool can't be written (its file system is full): the blob goes on without.
+    given_up: bool,
+    digest_and_size: (crate::Digest, u64),
+    rest: VerifyingReader<io::Chain<Tail, Box<dyn Read + Send>>>,
+}
+
+/// What is in the file, but not in the record.
+struct Tail {
+    part: Arc<Part>,
+    position: u64,
+    end: u64,
+}
+
+impl Read for Tail {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        read_up_to(&self.part, buffer, &mut self.position, self.end)
+    }
+}
+
+fn read_up_to(part: &Part, buffer: &mut [u8], position: &mut u64, end: u64) -> io::Result<usize> {
+    let left = end - *position;
+    let room = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+    if room == 0 {
+        return Ok(0);
+    }
+    let count = part.read_at(&mut buffer[..room], *position)?;
+    if count == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    *position += u64::try_from(count).unwrap_or(0);
+    Ok(count)
+}
+
+impl Spooled {
+    /// `rest` gives the blob from the end of what is left of it.
+    pub(super) fn new(
+        part: Arc<Part>,
+        descriptor: &Descriptor,
+        left: Left,
+        rest: Box<dyn Read + Send>,
+    ) -> Self {
+        let Descriptor { digest, size, .. } = *descriptor;
+        let tail = Tail {
+            part: part.clone(),
+            position: left.hashed,
+            end: left.length,
+        };
+        Self {
+            part,
+            position: 0,
+            hashed: left.hashed,
+            expected_crc: left.crc,
+            crc: Crc::new(),
+            written: left.length,
+            recorded: left.hashed,
+            recorded_at: Instant::now(),
+            given_up: false,
+            digest_and_size: (digest, size),
+            rest: VerifyingReader::resume(tail.chain(rest), digest, size, left.hasher, left.hashed),
+        }
+    }
+
+    /// From the file, what went into the saved hash.
+    fn replay(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = read_up_to(&self.part, buffer, &mut self.position, self.hashed)?;
+        self.crc.update(&buffer[..count]);
+        if self.position == self.hashed && self.crc.sum() != self.expected_crc {
+            let (digest, _) = self.digest_and_size;
+            return Err(io::Error::other(BlobError::DamagedPart { digest }));
+        }
+        Ok(count)
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let start = self.position;
+        self.crc.update(bytes);
+        self.position += u64::try_from(bytes.len()).unwrap_or(0);
+        if self.given_up || self.position <= self.written {
+            return;
+        }
+        let kept = match self.part.write_at(bytes, start) {
+            Ok(()) => {
+                self.written = self.position;
+                let is_far = self.position - self.recorded >= STEP_BYTES;
+                if is_far && self.recorded_at.elapsed() >= STEP_TIME {
+                    self.checkpoint()
+                } else {
+                    Ok(())
+                }
+            }
+            error => error,
+        };
+        // Keeping the part is for the next try; this one can do without. What was
+        // recorded stays true.
+        self.given_up = kept.is_err();
+    }
+
+    /// Records what came, for the next try.
+    fn leave(&mut self) {
+        if !self.given_up && self.position > self.recorded {
+            // Without the new record, the one before holds.
+            self.given_up = self.checkpoint().is_err();
+        }
+    }
+
+    fn checkpoint(&mut self) -> io::Result<()> {
+        let Some((seen, hasher)) = self.rest.seen() else {
+            return Ok(());
+        };
+        if seen != self.position || seen > self.written {
+            return Ok(());
+        }
+        self.part.checkpoint(seen, self.crc.sum(), hasher)?;
+        self.recorded = seen;
+        self.recorded_at = Instant::now();
+        Ok(())
+    }
+}
+
+impl Read for Spooled {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        if self.position < self.hashed {
+            return self.replay(buffer);
+        }
+        match self.rest.read(buffer) {
+            Ok(count) => {
+                self.keep(&buffer[..count]);
+                Ok(count)
+            }
+            Err(error) => {
+                if error.kind() != io::ErrorKind::Interrupted {
+                    self.leave();
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Spooled {
+    /// What came of a blob is also worth keeping when its pull was cancelled.
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
