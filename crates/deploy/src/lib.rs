@@ -12,6 +12,7 @@ pub mod boot_options;
 pub mod cleanup;
 pub mod enable_verity;
 pub mod etc_preview;
+pub mod foresee;
 pub mod given_up;
 pub mod history;
 pub mod image_files;

@@ -132,7 +132,9 @@ pub fn plan(
 
 /// Whether the kernel can be told to refuse files without fs-verity.
 fn has_verity(machine: &Machine, image: &ObjectId) -> Result<bool, StageError> {
-    Ok(machine.store.verity() && verity::coverage(&machine.store, image)?.is_complete())
+    // A dry run has written no image.
+    let store = &machine.store;
+    Ok(store.verity() && store.has_image(image)? && verity::coverage(store, image)?.is_complete())
 }
 
 fn second_initrd(

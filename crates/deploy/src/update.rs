@@ -156,7 +156,7 @@ pub struct Available {
 
 /// The deployment that an update starts from: what is staged, else what runs,
 /// else (on a machine that is not running) the newest.
-fn current(state: &HostState) -> Option<&Deployment> {
+pub(crate) fn current(state: &HostState) -> Option<&Deployment> {
     let roles = state.roles();
     let name = roles.staged.or(roles.booted).or_else(|| state.next())?;
     state.deployment(&name)
@@ -259,17 +259,7 @@ pub fn update(
     if let Some(found) = same_system(&state, &sealed, &kernel_arguments) {
         return relabel(machine, &session, found, &image, &reference);
     }
-    let stage_request = StageRequest {
-        reference: reference.to_string(),
-        operation: match request.goal {
-            Goal::Upgrade => Operation::Upgrade,
-            Goal::Switch(_) => Operation::Switch,
-        },
-        kernel_arguments,
-        previous: machine.booted,
-        setup_root: request.setup_root.clone(),
-        etc_additions: BTreeMap::new(),
-    };
+    let stage_request = stage_request(machine, request, &reference, kernel_arguments);
     let plan = stage::plan(machine, &state, &sealed, &image, stage_request)?;
     let conflicts = etc_preview::conflicts(machine, &sealed)?;
     let files = &plan.record.boot_files;
@@ -283,6 +273,25 @@ pub fn update(
         removed,
         downloaded_bytes,
     })))
+}
+
+pub(crate) fn stage_request(
+    machine: &Machine,
+    request: &UpdateRequest,
+    reference: &Reference,
+    kernel_arguments: Vec<String>,
+) -> StageRequest {
+    StageRequest {
+        reference: reference.to_string(),
+        operation: match request.goal {
+            Goal::Upgrade => Operation::Upgrade,
+            Goal::Switch(_) => Operation::Switch,
+        },
+        kernel_arguments,
+        previous: machine.booted,
+        setup_root: request.setup_root.clone(),
+        etc_additions: BTreeMap::new(),
+    }
 }
 
 fn obtain(
@@ -354,7 +363,7 @@ fn keep_download(
 
 /// The running system's arguments, with the changes between its image and the
 /// new one.
-fn kernel_arguments(
+pub(crate) fn kernel_arguments(
     machine: &Machine,
     state: &HostState,
     sealed: &Sealed,
@@ -379,7 +388,7 @@ fn kernel_arguments(
 }
 
 /// The deployment that runs or is next, if the sealed image would be the same.
-fn same_system<'a>(
+pub(crate) fn same_system<'a>(
     state: &'a HostState,
     sealed: &Sealed,
     kernel_arguments: &[String],
@@ -426,7 +435,7 @@ fn finish(machine: &Machine, session: Session) -> Result<Retention, UpdateError>
     Ok(removed)
 }
 
-fn notes(sealed: &Sealed) -> Vec<String> {
+pub(crate) fn notes(sealed: &Sealed) -> Vec<String> {
     let facts = &sealed.facts;
     let mut notes = Vec::new();
     if !facts.has_label {

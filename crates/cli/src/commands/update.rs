@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use hull_deploy::foresee;
 use hull_deploy::machine::Machine;
 use hull_deploy::update::{self, Available, Goal, UpdateRequest};
 use hull_oci::PullOptions;
@@ -36,8 +37,16 @@ pub(crate) fn dry_run(
     wish: &Wish<'_>,
     context: &Context<'_>,
 ) -> Result<ExitCode, Failure> {
-    let found = ask(machine, wish)?;
-    let text = render::update::dry_run(&found, wish.download_only, context.style());
+    let request = UpdateRequest {
+        goal: wish.goal.clone(),
+        pull: wish.pull.clone(),
+        download_only: wish.download_only,
+        from_downloaded: false,
+        setup_root: setup_root::find()?,
+    };
+    let foreseen = foresee::foresee(machine, &request)?;
+    let found = offer(&foreseen.available);
+    let text = render::update::dry_run(&found, &foreseen.then, context.style());
     output::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }

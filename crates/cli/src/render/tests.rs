@@ -1,11 +1,13 @@
 //! What people read, as it was when somebody last looked at it.
 
 use hull_boot::entry::EntryName;
-use hull_boot::record::{DeploymentName, Operation};
+use hull_boot::record::{BootFile, DeploymentName, Operation};
 use hull_deploy::cleanup::Cleanup;
+use hull_deploy::foresee::{Preview, Then};
 use hull_deploy::history::Event;
 use hull_deploy::retention::Retention;
 use hull_deploy::rollback::RollbackPlan;
+use hull_deploy::room::Room;
 use hull_deploy::stage::StagePlan;
 use hull_deploy::state::Downloaded;
 use hull_deploy::update::{Outcome, Staged};
@@ -156,13 +158,20 @@ fn what_an_update_would_be_looks_as_it_did() {
         known_bad: true,
         ..known.clone()
     };
+    let here = Offer {
+        missing: Layers::default(),
+        ..offer()
+    };
     let shown = [
         update::offer(&offer(), PLAIN()),
         update::offer(&known, PLAIN()),
         update::offer(&bad, PLAIN()),
-        update::dry_run(&offer(), false, PLAIN()),
-        update::dry_run(&offer(), true, PLAIN()),
-        update::dry_run(&known, false, PLAIN()),
+        update::dry_run(&offer(), &unknown(), PLAIN()),
+        update::dry_run(&offer(), &Then::Keep, PLAIN()),
+        update::dry_run(&known, &Then::Nothing, PLAIN()),
+        update::dry_run(&here, &Then::StageThis(Box::new(preview(true))), PLAIN()),
+        update::dry_run(&here, &Then::StageThis(Box::new(preview(false))), PLAIN()),
+        update::dry_run(&here, &Then::Relabel(name(1)), PLAIN()),
     ];
     golden::check("update-offer.txt", &shown.join("\n"));
 }
@@ -184,6 +193,45 @@ fn staged() -> Staged {
         notes: vec!["the image has no hull".to_owned()],
         removed: much().retention,
         downloaded_bytes: 12_000_000,
+    }
+}
+
+/// What is known before the image is here.
+fn unknown() -> Then {
+    Then::Stage {
+        order: 5,
+        generation: 4,
+        removed: Retention {
+            boot_directories: Vec::new(),
+            ..much().retention
+        },
+    }
+}
+
+fn preview(new_kernel: bool) -> Preview {
+    let Staged {
+        plan,
+        conflicts,
+        notes,
+        removed,
+        ..
+    } = staged();
+    let file = |name: &str, size| BootFile {
+        name: name.to_owned(),
+        digest: object(7),
+        size,
+    };
+    let files = vec![file("linux", 12_000_000), file("initrd", 20_000_000)];
+    Preview {
+        plan,
+        boot_files: if new_kernel { files } else { Vec::new() },
+        room: Room {
+            entries: vec![EntryName::good(1)],
+            directories: vec!["d".repeat(64)],
+        },
+        removed,
+        conflicts,
+        notes,
     }
 }
 

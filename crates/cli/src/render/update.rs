@@ -1,6 +1,7 @@
 //! What `upgrade` and `switch` found, would do, and did, for people.
 
 use hull_boot::record::DeploymentName;
+use hull_deploy::foresee::{Preview, Then};
 use hull_deploy::retention::Retention;
 use hull_deploy::update::{Outcome, Staged};
 
@@ -97,22 +98,102 @@ fn layers_line(offer: &Offer) -> String {
 }
 
 /// `--dry-run`: what the offer would lead to.
-pub(crate) fn dry_run(found: &Offer, download_only: bool, style: Style) -> String {
+pub(crate) fn dry_run(found: &Offer, then: &Then, style: Style) -> String {
     let mut out = offer(found, style);
-    if found.known_bad || !found.is_new() {
+    if matches!(then, Then::Nothing) {
         out.push_str("Nothing would be done.\n");
         return out;
     }
-    out.push_str("Would do:\n  download what is missing, and check every byte of it\n");
-    if download_only {
-        out.push_str("  keep it until `hull upgrade --from-downloaded`\n");
-    } else {
-        out.push_str(
-            "  seal the image, and write its kernel to the EFI system partition\n  \
-             write a boot entry that is tried three times\n",
-        );
+    let mut steps = Vec::new();
+    if found.missing.count > 0 {
+        steps.push(format!(
+            "download {} ({}), and check every byte of it",
+            quantity::count(found.missing.count, "layer", "layers"),
+            quantity::bytes(found.missing.bytes)
+        ));
+    }
+    let mut notes = Vec::new();
+    match then {
+        Then::Nothing => {}
+        Then::Keep => steps.push("keep it until `hull upgrade --from-downloaded`".to_owned()),
+        Then::Stage {
+            order,
+            generation,
+            removed,
+        } => {
+            steps.push(format!(
+                "seal the image, and make generation {generation} of this machine's deployments"
+            ));
+            steps.push(format!(
+                "write boot entry hull-{order}: the next boot starts it"
+            ));
+            steps.extend(retention_steps(removed));
+        }
+        Then::StageThis(preview) => {
+            steps.extend(preview_steps(preview));
+            notes.extend(preview.notes.iter().chain(&preview.conflicts));
+        }
+        Then::Relabel(name) => steps.push(format!(
+            "note the labels of the image in deployment {}: the system is the same",
+            text::shorten(&name.to_string())
+        )),
+    }
+    out.push_str("Would do:\n");
+    for step in steps {
+        out.push_str(&format!("  {}\n", text::line(&step)));
+    }
+    for note in notes {
+        out.push_str(&format!(
+            "{} {}\n",
+            style.warning("note:"),
+            text::line(note)
+        ));
+    }
+    if matches!(then, Then::Stage { .. }) {
+        out.push_str("The rest follows from the image: `hull upgrade --download-only` brings it, then --dry-run knows all.\n");
     }
     out
+}
+
+fn preview_steps(preview: &Preview) -> Vec<String> {
+    let plan = &preview.plan;
+    let mut steps: Vec<_> = preview
+        .room
+        .entries
+        .iter()
+        .map(|entry| {
+            format!("remove boot entry {entry}, for the boot files to fit the EFI system partition")
+        })
+        .collect();
+    let name = text::shorten(&plan.name.to_string());
+    steps.push(format!("write deployment {name} to /state/deploy"));
+    let directory = text::shorten(&format!("/EFI/hull/{}", plan.record.boot_files.directory));
+    if preview.boot_files.is_empty() {
+        steps.push(format!(
+            "use the boot files that are in {directory} already"
+        ));
+    }
+    for file in &preview.boot_files {
+        steps.push(format!(
+            "write {directory}/{} ({})",
+            file.name,
+            quantity::bytes(file.size)
+        ));
+    }
+    let tried = match plan.entry.counter {
+        Some(counter) => format!("tries it {} times", counter.left),
+        None => "starts it".to_owned(),
+    };
+    steps.push(format!(
+        "write boot entry {} ({}): the next boot {tried}",
+        plan.entry, plan.title
+    ));
+    steps.extend(retention_steps(&preview.removed));
+    steps
+}
+
+fn retention_steps(removed: &Retention) -> Vec<String> {
+    removed.to_string().lines().map(text::shorten).collect()
 }
 
 /// What was done.

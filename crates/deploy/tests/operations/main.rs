@@ -7,6 +7,7 @@
 
 mod bad_images;
 mod cuts;
+mod dry_run;
 mod full_disks;
 mod image;
 mod life;

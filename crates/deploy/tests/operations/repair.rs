@@ -38,7 +38,7 @@ fn object_with(world: &World, beginning: &str) -> PathBuf {
 }
 
 /// All files and links below a directory, with their contents.
-fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
