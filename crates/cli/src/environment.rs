@@ -23,6 +23,8 @@ pub(crate) struct Environment {
     pub(crate) registry_auth_file: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`: `podman login` writes there.
     pub(crate) runtime_dir: Option<PathBuf>,
+    /// `CONTAINERS_STORAGE_CONF`, as for podman: where its images are.
+    pub(crate) storage_conf: Option<PathBuf>,
     /// `HOME`.
     pub(crate) home: Option<PathBuf>,
     /// `CONTAINERS_REGISTRIES_CONF`, as for podman.
@@ -47,6 +49,7 @@ pub(crate) fn read() -> Environment {
         terminal_err: terminal_err && !dumb,
         registry_auth_file: path("REGISTRY_AUTH_FILE"),
         runtime_dir: path("XDG_RUNTIME_DIR"),
+        storage_conf: path("CONTAINERS_STORAGE_CONF"),
         home: path("HOME"),
         registries_conf: path("CONTAINERS_REGISTRIES_CONF"),
         proxies: Proxies::new(

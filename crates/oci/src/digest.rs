@@ -139,6 +139,13 @@ pub enum Hasher {
     Sha512(Sha512),
 }
 
+impl Default for Hasher {
+    /// SHA-256, which everyone uses.
+    fn default() -> Self {
+        Self::new(Algorithm::Sha256)
+    }
+}
+
 impl Hasher {
     /// A hasher that has seen nothing.
     pub fn new(algorithm: Algorithm) -> Self {

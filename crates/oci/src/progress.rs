@@ -25,6 +25,8 @@ pub enum Event<'a> {
         /// The digest of the image's own manifest.
         manifest: &'a Digest,
     },
+    /// What people should know about how the image comes: a sentence.
+    Remark(&'a str),
     /// The layers of the image, lowest first; comes once, before all that follows.
     Layers(&'a [LayerInfo]),
     /// So many bytes of a layer's blob have been taken, in all. Comes every

@@ -10,7 +10,7 @@ use hull_store::{Session, Store, StoreError, Target};
 
 use crate::digest::{BlobError, Digest};
 use crate::image::{self, Image, LoadError};
-use crate::layer;
+use crate::layer::{self, Workers};
 use crate::manifest::{
     Descriptor, Document, ImageConfig, Index, Layer, MAX_CONFIG, Manifest, ManifestError,
 };
@@ -306,6 +306,9 @@ impl Pull<'_> {
                 Found::Fetched(document, _) => &document.digest,
             },
         });
+        for remark in self.source.remarks() {
+            self.progress.report(Event::Remark(&remark));
+        }
         let (image, fetching) = match found {
             Found::Stored(image) => {
                 self.check_platform(&image.config)?;
@@ -491,9 +494,25 @@ impl Pull<'_> {
         mut needed: Vec<Needed<'_>>,
     ) -> Result<HashMap<Digest, ObjectId>, PullError> {
         needed.sort_by_key(|needed| std::cmp::Reverse(needed.layer.descriptor.size));
+        let parallel = self.parallel.min(needed.len());
+        if parallel == 0 {
+            return Ok(HashMap::new());
+        }
+        layer::with_workers(self.session, parallel, |workers| {
+            self.fetch_with(workers, parallel, &needed)
+        })
+    }
+
+    fn fetch_with(
+        &self,
+        workers: &Workers<'_>,
+        parallel: usize,
+        needed: &[Needed<'_>],
+    ) -> Result<HashMap<Digest, ObjectId>, PullError> {
         let cancelled = AtomicBool::new(false);
         let transfer = Transfer {
             session: self.session,
+            workers,
             source: self.source,
             progress: self.progress,
             cancelled: &cancelled,
@@ -520,7 +539,7 @@ impl Pull<'_> {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 0..self.parallel.min(needed.len()) {
+            for _ in 0..parallel {
                 scope.spawn(work);
             }
         });
@@ -540,7 +559,7 @@ impl Pull<'_> {
     /// proves wrong is fetched once more from its begin.
     fn fetch_layer(
         &self,
-        transfer: &Transfer<'_>,
+        transfer: &Transfer<'_, '_>,
         place: usize,
         layer: &Layer,
     ) -> Result<ObjectId, PullError> {

@@ -1,11 +1,14 @@
 //! One layer's way from its source into the store.
 //!
 //! ```text
-//! source ─▶ digest ─▶ channel ─▶ decompress ─▶ tar ─▶ objects, record
-//!  └─── a thread ───┘            └────── the caller ──────┘
+//! source ─▶ digest ─▶ channel ─▶ decompress ─▶ channel ─▶ tar ─▶ record
+//!  └─── a thread ───┘            └ a thread ┘             └ caller ┘
+//!                                                            ├─▶ objects
+//!                                              threads of the whole pull
 //! ```
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
@@ -15,8 +18,8 @@ use hull_store::Session;
 
 use crate::decompress::decompress;
 use crate::digest::Digest;
-use crate::layer;
-use crate::manifest::Layer;
+use crate::layer::{self, Feed, Memory, Piece, Workers};
+use crate::manifest::{Compression, Layer};
 use crate::progress::{Event, Progress};
 use crate::pull::PullError;
 use crate::source::{self, Blob, Source, SourceError};
@@ -24,6 +27,8 @@ use crate::source::{self, Blob, Source, SourceError};
 /// What the thread that reads is ahead by: so many pieces of so many bytes.
 const PIECES: usize = 8;
 const PIECE: usize = 256 << 10;
+/// What the thread that decompresses is ahead by, in buffers.
+const DECOMPRESSED: usize = 4;
 /// How much more is read of a blob that makes no sense, to learn whether it is the
 /// right one.
 const POST_MORTEM: u64 = 64 << 20;
@@ -31,15 +36,16 @@ const POST_MORTEM: u64 = 64 << 20;
 const CANCEL_WITHIN: Duration = Duration::from_millis(100);
 
 /// The layers of one pull on their way.
-pub(crate) struct Transfer<'a> {
+pub(crate) struct Transfer<'a, 's> {
     pub(crate) session: &'a Session,
+    pub(crate) workers: &'a Workers<'s>,
     pub(crate) source: &'a dyn Source,
     pub(crate) progress: &'a dyn Progress,
     /// Set when another layer failed: then all stop.
     pub(crate) cancelled: &'a AtomicBool,
 }
 
-impl Transfer<'_> {
+impl Transfer<'_, '_> {
     /// Fetches and imports the layer at `place`, and names its record once the
     /// blob's digest proved right.
     pub(crate) fn import(
@@ -49,16 +55,16 @@ impl Transfer<'_> {
         blob: Blob,
     ) -> Result<ObjectId, PullError> {
         let digest = layer.descriptor.digest;
+        let abandoned = AtomicBool::new(false);
         let mut blob = Watched {
-            inner: ReadAhead::start(blob, self.cancelled),
+            inner: ReadAhead::start(blob, self.cancelled, &abandoned),
             layer: place,
             bytes: 0,
             progress: self.progress,
             failure: None,
             ended: false,
         };
-        let imported = self.decode(layer, &mut blob);
-        let imported = match imported {
+        let imported = match self.decode(layer, &mut blob, &abandoned) {
             Ok(imported) => imported,
             Err(error) => return Err(blob.explain(digest, self.source, error)),
         };
@@ -72,23 +78,82 @@ impl Transfer<'_> {
         Ok(record)
     }
 
-    fn decode(&self, layer: &Layer, blob: &mut Watched<'_>) -> Result<layer::Imported, PullError> {
+    /// Decompresses the blob in a thread that ends with this, and imports what comes.
+    fn decode(
+        &self,
+        layer: &Layer,
+        blob: &mut Watched<'_>,
+        abandoned: &AtomicBool,
+    ) -> Result<layer::Imported, PullError> {
         let digest = layer.descriptor.digest;
-        let unreadable = |source| PullError::Decompress {
+        let memory = self.workers.memory();
+        let (sender, pieces) = sync_channel(DECOMPRESSED);
+        let (imported, decompressed) = std::thread::scope(|scope| {
+            let decompressing =
+                scope.spawn(|| send_decompressed(layer.compression, blob, memory, sender));
+            let mut pieces = Decompressed { pieces };
+            let imported = layer::import_with(self.workers, &mut pieces);
+            // The thread must not wait for somebody to listen, nor for a server.
+            drop(pieces);
+            abandoned.store(imported.is_err(), Ordering::Relaxed);
+            let decompressed = decompressing.join();
+            abandoned.store(false, Ordering::Relaxed);
+            (imported, decompressed)
+        });
+        match decompressed {
+            Ok(Ok(())) => {}
+            Ok(Err(source)) => {
+                return Err(PullError::Decompress {
+                    layer: digest,
+                    source,
+                });
+            }
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+        imported.map_err(|source| PullError::Layer {
             layer: digest,
-            source,
-        };
-        let mut tar = decompress(layer.compression, blob).map_err(unreadable)?;
-        let imported =
-            layer::import(self.session, &mut tar).map_err(|source| PullError::Layer {
-                layer: digest,
-                source: Box::new(source),
-            })?;
-        // The verdict on the blob comes with its end.
-        io::copy(&mut tar, &mut io::sink()).map_err(unreadable)?;
-        Ok(imported)
+            source: Box::new(source),
+        })
     }
 }
+
+/// What the thread that decompresses sends: at last nothing, or an error.
+type Sent = io::Result<Option<Piece>>;
+
+/// Sends all that `blob` holds, as long as somebody listens. An error of the layer's
+/// beginning is the result; later ones go the same way as the content.
+fn send_decompressed(
+    said: Compression,
+    blob: &mut Watched<'_>,
+    memory: &Arc<Memory>,
+    sender: SyncSender<Sent>,
+) -> io::Result<()> {
+    let mut tar = decompress(said, blob)?;
+    loop {
+        let piece = memory.read(&mut *tar);
+        let is_last = !matches!(piece, Ok(Some(_)));
+        if sender.send(piece).is_err() || is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// What comes from the thread that decompresses.
+struct Decompressed {
+    pieces: Receiver<Sent>,
+}
+
+impl Feed for Decompressed {
+    fn next(&mut self) -> io::Result<Option<Piece>> {
+        let gone = |_| io::Error::other("the layer could not be decompressed");
+        self.pieces.recv().map_err(gone)?
+    }
+}
+
+/// The layer is not wanted any more, by its own importer.
+#[derive(Debug, thiserror::Error)]
+#[error("the import of the layer ended")]
+struct Abandoned;
 
 /// A reader whose content is fetched by a thread of its own.
 struct ReadAhead<'a> {
@@ -96,10 +161,15 @@ struct ReadAhead<'a> {
     current: io::Cursor<Vec<u8>>,
     ended: bool,
     cancelled: &'a AtomicBool,
+    abandoned: &'a AtomicBool,
 }
 
 impl<'a> ReadAhead<'a> {
-    fn start(reader: impl Read + Send + 'static, cancelled: &'a AtomicBool) -> Self {
+    fn start(
+        reader: impl Read + Send + 'static,
+        cancelled: &'a AtomicBool,
+        abandoned: &'a AtomicBool,
+    ) -> Self {
         let (sender, pieces) = sync_channel(PIECES);
         std::thread::spawn(move || pump(reader, &sender));
         Self {
@@ -107,6 +177,7 @@ impl<'a> ReadAhead<'a> {
             current: io::Cursor::default(),
             ended: false,
             cancelled,
+            abandoned,
         }
     }
 
@@ -116,6 +187,9 @@ impl<'a> ReadAhead<'a> {
         loop {
             if self.cancelled.load(Ordering::Relaxed) {
                 return Err(io::Error::other("another layer failed"));
+            }
+            if self.abandoned.load(Ordering::Relaxed) {
+                return Err(io::Error::other(Abandoned));
             }
             match self.pieces.recv_timeout(CANCEL_WITHIN) {
                 Ok(piece) => return piece,
@@ -183,6 +257,9 @@ impl Read for Watched<'_> {
             Ok(count) => {
                 self.count(count);
                 Ok(count)
+            }
+            Err(error) if error.get_ref().is_some_and(|error| error.is::<Abandoned>()) => {
+                Err(error)
             }
             Err(error) => {
                 let copy = io::Error::new(error.kind(), error.to_string());
@@ -267,7 +344,8 @@ mod tests {
             let content: Vec<u8> = (0..=250u8).cycle().take(length).collect();
             let jumpy = Jumpy { content: content.clone(), taken: 0, fails };
             let mut out = Vec::new();
-            let result = ReadAhead::start(jumpy, &AtomicBool::new(false)).read_to_end(&mut out);
+            let never = AtomicBool::new(false);
+            let result = ReadAhead::start(jumpy, &never, &never).read_to_end(&mut out);
             prop_assert_eq!(result.is_err(), fails);
             prop_assert!(out == content);
         }
@@ -285,9 +363,11 @@ mod tests {
             }
         }
         let (dropped, wait) = std::sync::mpsc::channel();
+        let never = AtomicBool::new(false);
         drop(ReadAhead::start(
             Endless { _dropped: dropped },
-            &AtomicBool::new(false),
+            &never,
+            &never,
         ));
         // The sender goes with the reader, and the reader with its thread.
         assert!(wait.recv().is_err());

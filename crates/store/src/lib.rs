@@ -19,9 +19,11 @@
 
 #![forbid(unsafe_code)]
 
+mod assembly;
 mod error;
 pub mod fsck;
 pub mod gc;
+mod large;
 mod meta;
 mod names;
 mod object;
@@ -33,6 +35,7 @@ pub mod stream;
 mod testing;
 pub mod verity;
 
+pub use assembly::{Assembly, SEGMENT};
 pub use error::StoreError;
 pub use hull_erofs::ObjectId;
 pub use names::Kind;

@@ -65,7 +65,7 @@ impl<'s> ObjectWriter<'s> {
             (id, size)
         } else {
             let id = hull_erofs::fsverity::digest(&self.buffer);
-            place_content(self.session, &id, &self.buffer)?;
+            place_content(self.session, &id, &[&self.buffer])?;
             (id, length(&self.buffer))
         };
         self.session.mark_unsynced();
@@ -82,6 +82,7 @@ impl<'s> ObjectWriter<'s> {
         for bytes in [self.buffer.as_slice(), more] {
             hasher.update(bytes);
             file.write_all(bytes)?;
+            self.session.count_written(bytes);
         }
         self.buffer.clear();
         Ok(())
@@ -107,12 +108,14 @@ impl Write for ObjectWriter<'_> {
 }
 
 /// Puts a content in memory into its place, unless it is there.
-pub(crate) fn place_content(
+pub(crate) fn place_content<P: AsRef<[u8]>>(
     session: &Session,
     id: &ObjectId,
-    content: &[u8],
+    content: &[P],
 ) -> Result<(), StoreError> {
-    if is_there(session, id, length(content))? {
+    let size = content.iter().map(|piece| length(piece.as_ref())).sum();
+    let _claim = session.claim(id);
+    if is_there(session, id, size)? {
         return Ok(());
     }
     let writing = || format!("writing object {id}");
@@ -126,12 +129,21 @@ pub(crate) fn place_content(
         opened => opened,
     };
     let mut file = File::from(file.during(writing)?);
-    file.write_all(content).during(writing)?;
-    name(session, id, file, length(content))
+    for piece in content {
+        file.write_all(piece.as_ref()).during(writing)?;
+        session.count_written(piece.as_ref());
+    }
+    name(session, id, file, size)
 }
 
 /// Puts a file without a name into its place, unless it is there.
-fn place_file(session: &Session, id: &ObjectId, file: File, size: u64) -> Result<(), StoreError> {
+pub(crate) fn place_file(
+    session: &Session,
+    id: &ObjectId,
+    file: File,
+    size: u64,
+) -> Result<(), StoreError> {
+    let _claim = session.claim(id);
     if is_there(session, id, size)? {
         return Ok(());
     }
@@ -144,7 +156,7 @@ fn place_file(session: &Session, id: &ObjectId, file: File, size: u64) -> Result
 /// (never of the right length with other bytes: ext4, xfs and btrfs extend a
 /// file's length only after its data is written), so the length is compared. A
 /// repairing session compares the content.
-fn is_there(session: &Session, id: &ObjectId, size: u64) -> Result<bool, StoreError> {
+pub(crate) fn is_there(session: &Session, id: &ObjectId, size: u64) -> Result<bool, StoreError> {
     if session.store().object_size(id)? != Some(size) {
         return Ok(false);
     }
@@ -209,7 +221,7 @@ fn make_shard(session: &Session, id: &ObjectId) -> Result<(), StoreError> {
         .during(|| format!("writing the directory {path} of the store"))
 }
 
-fn unnamed(session: &Session, directory: &str) -> io::Result<OwnedFd> {
+pub(crate) fn unnamed(session: &Session, directory: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(MODE);
     match rustix::fs::openat(session.store().root(), directory, flags, mode) {
@@ -221,6 +233,6 @@ fn unnamed(session: &Session, directory: &str) -> io::Result<OwnedFd> {
     }
 }
 
-fn length(bytes: &[u8]) -> u64 {
+pub(crate) fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).expect("a length in memory fits in 64 bits")
 }

@@ -1,14 +1,18 @@
 //! Using a store: writing to it, and keeping what is in it.
 
-use std::sync::Mutex;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hull_erofs::ObjectId;
+use hull_erofs::fsverity::Hasher;
 use hull_sys::durable;
 use hull_sys::lock::{Lock, LockError, Wait};
 
+use crate::assembly::Assembly;
 use crate::error::{During, StoreError};
+use crate::large::LargeObjects;
 use crate::names::{self, Kind, PASSING};
 use crate::object::{self, ObjectWriter};
 use crate::refs::{self, Target};
@@ -32,8 +36,31 @@ pub struct Session {
     unsynced: AtomicBool,
     /// Held during a barrier, so that one who finds nothing to sync waits for it.
     barrier: Mutex<()>,
+    /// The objects that threads of this session are placing.
+    claimed: Mutex<HashSet<ObjectId>>,
+    unclaimed: Condvar,
+    written: AtomicU64,
+    large: OnceLock<LargeObjects>,
     /// Held for its lock.
     _lock: Lock,
+}
+
+/// The right to place one object; other threads of the session wait for its end.
+pub(crate) struct Claim<'s> {
+    session: &'s Session,
+    id: ObjectId,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        lock(&self.session.claimed).remove(&self.id);
+        self.session.unclaimed.notify_all();
+    }
+}
+
+/// A thread that died left nothing half done behind these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Session {
@@ -46,6 +73,10 @@ impl Session {
             repairing,
             unsynced: AtomicBool::new(false),
             barrier: Mutex::new(()),
+            claimed: Mutex::default(),
+            unclaimed: Condvar::new(),
+            written: AtomicU64::new(0),
+            large: OnceLock::new(),
             _lock: lock,
         })
     }
@@ -65,10 +96,31 @@ impl Session {
     ///
     /// On disk only after [`Self::barrier`], or once a link leads to it.
     pub fn put(&self, content: &[u8]) -> Result<ObjectId, StoreError> {
-        let id = hull_erofs::fsverity::digest(content);
-        object::place_content(self, &id, content)?;
-        self.unsynced.store(true, Ordering::SeqCst);
+        self.put_pieces(&[content])
+    }
+
+    /// The same for a content that is in several pieces.
+    pub fn put_pieces<P: AsRef<[u8]>>(&self, pieces: &[P]) -> Result<ObjectId, StoreError> {
+        let mut hasher = Hasher::new();
+        for piece in pieces {
+            hasher.update(piece.as_ref());
+        }
+        let id = hasher.finalize();
+        object::place_content(self, &id, pieces)?;
+        self.mark_unsynced();
         Ok(id)
+    }
+
+    /// Begins to put a content of `size` bytes whose segments come in any order, from
+    /// several threads.
+    pub fn assemble<P: AsRef<[u8]>>(&self, size: u64) -> Result<Assembly<'_, P>, StoreError> {
+        Assembly::new(self, size)
+    }
+
+    /// How many bytes of objects this session wrote so far, those that then proved to
+    /// be there already among them.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// Begins to put a content that comes in pieces.
@@ -131,10 +183,7 @@ impl Session {
 
     /// Waits until all that was put is on disk.
     pub fn barrier(&self) -> Result<(), StoreError> {
-        let _guard = self
-            .barrier
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _guard = lock(&self.barrier);
         // Cleared before: what another thread puts meanwhile needs another one.
         if !self.unsynced.swap(false, Ordering::SeqCst) {
             return Ok(());
@@ -147,6 +196,36 @@ impl Session {
     /// Called by the writers of objects.
     pub(crate) fn mark_unsynced(&self) {
         self.unsynced.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn count_written(&self, bytes: &[u8]) {
+        self.written
+            .fetch_add(object::length(bytes), Ordering::Relaxed);
+    }
+
+    /// Waits until no other thread of this session places the object: what two layers
+    /// have in common is written once.
+    pub(crate) fn claim(&self, id: &ObjectId) -> Claim<'_> {
+        let mut claimed = lock(&self.claimed);
+        while !claimed.insert(*id) {
+            claimed = self
+                .unclaimed
+                .wait(claimed)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        Claim {
+            session: self,
+            id: *id,
+        }
+    }
+
+    /// The large objects that were there when this was first asked.
+    pub(crate) fn large(&self) -> Result<&LargeObjects, StoreError> {
+        if let Some(large) = self.large.get() {
+            return Ok(large);
+        }
+        let found = LargeObjects::find(&self.store)?;
+        Ok(self.large.get_or_init(|| found))
     }
 
     fn link_object(&self, kind: Kind, name: &str, id: &ObjectId) -> Result<(), StoreError> {

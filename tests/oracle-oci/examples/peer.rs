@@ -21,7 +21,9 @@ fn main() {
     let repository: Repository<Sha512HashValue> = if store.join("meta.json").exists() {
         Repository::open_path(rustix::fs::CWD, store).unwrap()
     } else {
-        Repository::init_path(rustix::fs::CWD, store, config).unwrap().0
+        Repository::init_path(rustix::fs::CWD, store, config)
+            .unwrap()
+            .0
     };
     let repository = Arc::new(repository);
     let runtime = tokio::runtime::Builder::new_multi_thread()

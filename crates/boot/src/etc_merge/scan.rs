@@ -4,15 +4,12 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use hull_erofs::tree::{Device, Metadata, Timestamp, Xattrs};
+use hull_erofs::tree::{Device, MAX_DEPTH, Metadata, Timestamp, Xattrs};
 use hull_sys::dir;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::tree::{Content, Directory, EtcTree, Leaf, Node, Regular, is_merged_xattr};
-
-/// Directories within directories; far more than any `/etc` has.
-const MAX_DEPTH: usize = 128;
 
 /// The kernel's limit for a list of names, and for a value.
 const XATTR_MAX: usize = 64 << 10;
@@ -50,6 +47,7 @@ struct Scanner {
 
 impl Scanner {
     fn directory(&mut self, dir: BorrowedFd<'_>) -> io::Result<Directory> {
+        // `/etc` is a directory within the root: what an image can have is scanned.
         if self.depth == MAX_DEPTH {
             return Err(io::Error::other("directories are nested too deeply"));
         }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use hull_erofs::tree as image;
+use hull_erofs::tree::{self as image, MAX_DEPTH};
 use proptest::prelude::*;
 
 use super::plan::{PlannedDirectory, Step};
@@ -687,8 +687,23 @@ fn an_etc_that_is_there_is_never_replaced() {
 #[test]
 fn directories_nested_beyond_reason_are_an_error_with_a_path() {
     let temp = tempfile::tempdir().unwrap();
-    fs::create_dir_all(temp.path().join("d/".repeat(200))).unwrap();
+    fs::create_dir_all(temp.path().join("d/".repeat(MAX_DEPTH))).unwrap();
     let error = EtcTree::scan(open(temp.path())).unwrap_err().to_string();
     assert!(error.contains("/d/d/d"), "{error}");
     assert!(error.contains("nested too deeply"), "{error}");
+}
+
+#[test]
+fn an_etc_as_deep_as_an_image_can_be_is_merged() {
+    let temp = tempfile::tempdir().unwrap();
+    // `/etc` itself is one of the directories.
+    let below = "d/".repeat(MAX_DEPTH - 1);
+    fs::create_dir_all(temp.path().join("mine").join(&below)).unwrap();
+    fs::create_dir(temp.path().join("deployment")).unwrap();
+    let mine = EtcTree::scan(open(&temp.path().join("mine"))).unwrap();
+    let theirs = EtcTree::empty();
+    let plan = plan(Some(&EtcTree::empty()), &mine, &theirs, Policy::Mine).unwrap();
+    let target = temp.path().join("deployment");
+    execute(&plan, &mine, &theirs, open(&target)).unwrap();
+    assert!(target.join("etc").join(&below).is_dir());
 }

@@ -22,6 +22,8 @@ pub(crate) fn pull_options(auth: &Auth, context: &Context<'_>) -> PullOptions {
     source.config.user = user.map(|home| home.join(".config/containers"));
     source.config.registries_conf = context.environment.registries_conf.clone();
     source.proxies = context.environment.proxies.clone();
+    source.storage.home = context.environment.home.clone();
+    source.storage.conf = context.environment.storage_conf.clone();
     PullOptions {
         source,
         ..PullOptions::default()

@@ -6,6 +6,7 @@ use hull_oci::progress::{Event, LayerInfo, Progress, Stage};
 
 use super::Shown;
 use super::tracker::{Amount, Part, Task, Tracker};
+use crate::output;
 use crate::render::{quantity, text};
 
 /// Passes on what pulls report.
@@ -112,6 +113,7 @@ impl Progress for Pulling<'_> {
                 name.trim_start_matches("docker://")
                     .clone_into(&mut image.name);
             }
+            Event::Remark(text) => output::note(&format!("note: {}", text::line(text))),
             Event::Layers(infos) => self.begin_layers(&mut image, infos),
             Event::LayerBytes { layer, bytes } => {
                 if let Some(id) = self.part(&mut image, layer) {

@@ -15,22 +15,22 @@
 //! a sparse file's data is kept twice, for the archive and for the image: such
 //! files are rare in images, and small.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
+use std::sync::Arc;
 
 use hull_erofs::tree::INLINE_MAX;
 use hull_store::stream::StreamBuilder;
-use hull_store::{ObjectId, ObjectWriter, Session, StoreError};
+use hull_store::{ObjectId, ObjectWriter, SEGMENT, Session, StoreError};
 
 use super::entry::Budget;
+use super::ledger::{Ledger, storing};
+use super::memory::{BUFFER, Memory, Piece};
 use super::path::EntryName;
 use super::record::{CONTENT_TYPE, record_name, sparse_name};
 use super::tar::{BLOCK, Input, Kind, Member, Members, Next, SparseMap, TarError};
+use super::workers::{self, Work, Workers};
 use crate::Digest;
 
-/// Data up to this many bytes is put into the store from memory.
-const IN_MEMORY: u64 = 128 * 1024;
-/// The unit in which longer data is handed on.
-const BUFFER: usize = 128 * 1024;
 /// The most bytes behind the end of the archive. Programs pad with zeros up to 1 MiB.
 const TRAILER_MAX: u64 = 64 * 1024 * 1024;
 /// The most bytes that all sparse files of a layer may leave out: those are hashed as well.
@@ -86,47 +86,105 @@ impl Imported {
     }
 }
 
+/// Where the bytes of an uncompressed layer come from.
+pub(crate) trait Feed {
+    /// The next bytes; none at the end.
+    fn next(&mut self) -> io::Result<Option<Piece>>;
+}
+
+/// A layer that is read by the thread that imports it.
+struct Direct<'a> {
+    reader: &'a mut dyn Read,
+    memory: Arc<Memory>,
+}
+
+impl Feed for Direct<'_> {
+    fn next(&mut self) -> io::Result<Option<Piece>> {
+        self.memory.read(self.reader)
+    }
+}
+
 /// Reads an uncompressed layer to its end, and puts the contents of its files into the store.
 ///
 /// Memory is bounded whatever the layer holds. Nothing in the store refers to
 /// the layer before [`Imported::commit`].
 pub fn import(session: &Session, tar: &mut dyn Read) -> Result<Imported, ImportError> {
+    workers::run(session, 1, |workers| {
+        let memory = Arc::clone(workers.memory());
+        let mut feed = Direct {
+            reader: tar,
+            memory,
+        };
+        import_with(workers, &mut feed)
+    })
+}
+
+/// The same for one of several layers, whose contents go into the store through threads
+/// that they share.
+pub(crate) fn import_with(
+    workers: &Workers<'_>,
+    feed: &mut dyn Feed,
+) -> Result<Imported, ImportError> {
     let mut importer = Importer {
-        session,
-        members: Members::new(TarInput(BufReader::with_capacity(BUFFER, tar))),
-        record: session.stream(CONTENT_TYPE),
+        workers,
+        members: Members::new(TarInput::new(feed)),
+        ledger: Ledger::new(workers.session().stream(CONTENT_TYPE)),
+        batch: Batch::default(),
         budget: Budget::default(),
         holes: 0,
         sparse: 0,
-        buffer: Vec::new(),
     };
     loop {
         let member = importer.members.next()?;
-        importer.record.inline(importer.members.raw())?;
+        importer.ledger.inline(importer.members.raw())?;
         let Some(member) = member else { break };
         importer.budget.spend(&member)?;
         importer.content(&member)?;
+        importer.settle()?;
     }
     importer.trailer()?;
+    importer.flush();
     Ok(Imported {
-        record: importer.record,
+        record: importer.ledger.finish()?,
         entries: importer.budget.entries,
     })
 }
 
-struct Importer<'a> {
-    session: &'a Session,
+/// Small contents that go to a thread together.
+#[derive(Default)]
+struct Batch {
+    contents: Vec<(u64, Vec<Piece>)>,
+    bytes: u64,
+    /// The buffer of the layer that the first one began in.
+    since: u64,
+}
+
+impl Batch {
+    const BYTES: u64 = 128 << 10;
+    const CONTENTS: usize = 64;
+    /// Buffers that are not free before the batch is done.
+    const BUFFERS: u64 = 2;
+
+    fn is_due(&self, buffer: u64) -> bool {
+        self.bytes >= Self::BYTES
+            || self.contents.len() >= Self::CONTENTS
+            || (!self.contents.is_empty() && buffer - self.since >= Self::BUFFERS)
+    }
+}
+
+struct Importer<'a, 's> {
+    workers: &'a Workers<'s>,
     members: Members<TarInput<'a>>,
-    record: StreamBuilder,
+    ledger: Ledger,
+    batch: Batch,
     budget: Budget,
     /// Bytes of holes so far.
     holes: u64,
     /// Sparse files with an object of their own so far.
     sparse: u64,
-    buffer: Vec<u8>,
 }
 
-impl<'a> Importer<'a> {
+impl<'s> Importer<'_, 's> {
     /// Takes the data of an entry and its padding.
     fn content(&mut self, member: &Member) -> Result<(), ImportError> {
         let mut expansion = match &member.kind {
@@ -136,18 +194,18 @@ impl<'a> Importer<'a> {
         if member.stored <= INLINE_MAX as u64 {
             self.inline_data(member, expansion.as_mut())?;
         } else {
-            let id = match &mut expansion {
-                None if member.stored <= IN_MEMORY => self.object_from_memory(member)?,
-                expansion => self.object_in_pieces(member, expansion.as_mut())?,
-            };
-            self.record.object(&id, member.stored)?;
+            match &mut expansion {
+                Some(expansion) => self.object_twice(member, expansion)?,
+                None if member.stored <= SEGMENT as u64 => self.whole_object(member)?,
+                None => self.object_in_segments(member)?,
+            }
             self.padding(member)?;
         }
         if let Some(expansion) = expansion {
             let id = expansion
                 .finish()
-                .map_err(|source| storing(member, source))?;
-            self.record.name(&sparse_name(self.sparse), &id)?;
+                .map_err(|source| storing(&member.path.to_name(), source))?;
+            self.ledger.record.name(&sparse_name(self.sparse), &id)?;
             self.sparse += 1;
         }
         Ok(())
@@ -163,48 +221,79 @@ impl<'a> Importer<'a> {
         }
         let mut block = [0; BLOCK];
         self.members.take(member, &mut block)?;
-        self.record.inline(&block)?;
+        self.ledger.inline(&block)?;
         if let Some(expansion) = expansion {
             let size = usize::try_from(member.stored).expect("it is at most 64");
             expansion
                 .write(&block[..size])
-                .map_err(|source| storing(member, source))?;
+                .map_err(|source| storing(&member.path.to_name(), source))?;
         }
         Ok(())
     }
 
-    fn object_from_memory(&mut self, member: &Member) -> Result<ObjectId, ImportError> {
-        let size = usize::try_from(member.stored).expect("it is at most 128 KiB");
-        self.buffer.resize(size, 0);
-        self.members.take(member, &mut self.buffer)?;
-        self.session
-            .put(&self.buffer)
-            .map_err(|source| storing(member, source))
+    fn whole_object(&mut self, member: &Member) -> Result<(), ImportError> {
+        if self.batch.contents.is_empty() {
+            self.batch.since = self.members.input.buffers;
+        }
+        let pieces = self.pieces(member, member.stored)?;
+        let ticket = self.ledger.object(member.stored, member.path.to_name());
+        self.batch.contents.push((ticket, pieces));
+        self.batch.bytes += member.stored;
+        Ok(())
     }
 
-    fn object_in_pieces(
+    fn object_in_segments(&mut self, member: &Member) -> Result<(), ImportError> {
+        self.flush();
+        let assembly = self.workers.session().assemble(member.stored);
+        let assembly = assembly.map_err(|source| storing(&member.path.to_name(), source))?;
+        let assembly = Arc::new(assembly);
+        let ticket = self.ledger.object(member.stored, member.path.to_name());
+        for place in 0..member.stored.div_ceil(SEGMENT as u64) {
+            let left = member.stored - place * SEGMENT as u64;
+            let work = Work::Segment {
+                ticket,
+                assembly: Arc::clone(&assembly),
+                place,
+                pieces: self.pieces(member, left.min(SEGMENT as u64))?,
+            };
+            self.workers.put(work, self.ledger.sender());
+            self.ledger.settle_ready()?;
+        }
+        Ok(())
+    }
+
+    /// The object of a sparse file's data as the archive has it, and that of the file.
+    fn object_twice(
         &mut self,
         member: &Member,
-        mut expansion: Option<&mut Expansion<'_>>,
-    ) -> Result<ObjectId, ImportError> {
-        let mut writer = self.session.writer();
+        expansion: &mut Expansion<'_>,
+    ) -> Result<(), ImportError> {
+        let entry = member.path.to_name();
+        let mut writer = self.workers.session().writer();
         let mut left = member.stored;
         while left > 0 {
-            let piece = usize::try_from(left).map_or(BUFFER, |left| left.min(BUFFER));
-            self.buffer.resize(piece, 0);
-            self.members.take(member, &mut self.buffer)?;
-            writer
-                .append(&self.buffer)
-                .map_err(|source| storing(member, source))?;
-            if let Some(expansion) = expansion.as_deref_mut() {
-                expansion
-                    .write(&self.buffer)
-                    .map_err(|source| storing(member, source))?;
+            let pieces = self.pieces(member, left.min(BUFFER as u64))?;
+            for piece in &pieces {
+                let bytes = piece.as_ref();
+                writer
+                    .append(bytes)
+                    .and_then(|()| expansion.write(bytes))
+                    .map_err(|source| storing(&entry, source))?;
+                left -= bytes.len() as u64;
             }
-            left -= piece as u64;
         }
-        let (id, _) = writer.finish().map_err(|source| storing(member, source))?;
-        Ok(id)
+        let (id, _) = writer.finish().map_err(|source| storing(&entry, source))?;
+        self.ledger.known_object(id, member.stored, entry)
+    }
+
+    /// The next bytes of a member's data, at most a segment of them.
+    fn pieces(&mut self, member: &Member, count: u64) -> Result<Vec<Piece>, TarError> {
+        let count = usize::try_from(count).expect("a segment is in memory");
+        let mut pieces = Vec::with_capacity(1 + count / BUFFER);
+        let left = count - self.members.take_peeked(count, &mut pieces);
+        let taken = self.members.input.pieces(left, &mut pieces);
+        self.members.count_data(member, left, taken)?;
+        Ok(pieces)
     }
 
     fn padding(&mut self, member: &Member) -> Result<(), ImportError> {
@@ -212,13 +301,34 @@ impl<'a> Importer<'a> {
         if used > 0 {
             let mut block = [0; BLOCK];
             self.members.take(member, &mut block[used..])?;
-            self.record.inline(&block[used..])?;
+            self.ledger.inline(&block[used..])?;
         }
         Ok(())
     }
 
+    /// Hands on what is due, and takes what is done; waits where much is on its way.
+    fn settle(&mut self) -> Result<(), ImportError> {
+        if self.batch.is_due(self.members.input.buffers) {
+            self.flush();
+        }
+        self.ledger.settle_ready()?;
+        while self.ledger.is_full() {
+            self.flush();
+            self.ledger.settle_some()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) {
+        let Batch { contents, .. } = std::mem::take(&mut self.batch);
+        if !contents.is_empty() {
+            self.workers
+                .put(Work::Contents(contents), self.ledger.sender());
+        }
+    }
+
     /// Begins the object of a sparse file; nothing if the image keeps the file inline.
-    fn expansion(&mut self, map: &SparseMap) -> Result<Option<Expansion<'a>>, TarError> {
+    fn expansion(&mut self, map: &SparseMap) -> Result<Option<Expansion<'s>>, TarError> {
         self.holes = self.holes.saturating_add(map.holes());
         if self.holes > HOLES_MAX {
             return Err(TarError::TooMuch {
@@ -235,21 +345,18 @@ impl<'a> Importer<'a> {
                 limit: SPARSE_MAX,
             });
         }
-        Ok(Some(Expansion::new(self.session.writer(), map)))
+        Ok(Some(Expansion::new(self.workers.session().writer(), map)))
     }
 
     /// Keeps what follows the end of the archive: it is part of the layer's bytes, and of no entry.
     fn trailer(&mut self) -> Result<(), ImportError> {
         let mut length = 0;
         loop {
-            let offset = self.record.length();
-            let bytes = self.members.input.buffered();
-            let bytes = bytes.map_err(|source| TarError::Read { offset, source })?;
-            if bytes.is_empty() {
-                return Ok(());
-            }
-            let count = bytes.len();
-            length += count as u64;
+            let offset = self.members.offset() + length;
+            let piece = self.members.input.rest();
+            let piece = piece.map_err(|source| TarError::Read { offset, source })?;
+            let Some(piece) = piece else { return Ok(()) };
+            length += piece.len() as u64;
             if length > TRAILER_MAX {
                 let what = "bytes behind the end of its archive";
                 return Err(TarError::TooMuch {
@@ -258,16 +365,9 @@ impl<'a> Importer<'a> {
                 }
                 .into());
             }
-            self.record.inline(bytes)?;
-            self.members.input.0.consume(count);
+            self.ledger.inline(piece.as_ref())?;
+            self.settle()?;
         }
-    }
-}
-
-fn storing(member: &Member, source: StoreError) -> ImportError {
-    ImportError::Content {
-        entry: member.path.to_name(),
-        source: Box::new(source),
     }
 }
 
@@ -332,31 +432,83 @@ impl<'s> Expansion<'s> {
 }
 
 /// An archive as it comes in.
-struct TarInput<'a>(BufReader<&'a mut dyn Read>);
+struct TarInput<'a> {
+    feed: &'a mut dyn Feed,
+    /// What was not taken yet of the last piece.
+    piece: Option<Piece>,
+    /// How many pieces came so far.
+    buffers: u64,
+}
 
-impl TarInput<'_> {
-    /// The next bytes, as many as are there; none at the end.
-    fn buffered(&mut self) -> io::Result<&[u8]> {
-        while let Err(error) = self.0.fill_buf() {
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
+impl<'a> TarInput<'a> {
+    fn new(feed: &'a mut dyn Feed) -> Self {
+        Self {
+            feed,
+            piece: None,
+            buffers: 0,
         }
-        Ok(self.0.buffer())
+    }
+
+    /// Makes sure that there are bytes; false at the end.
+    fn fill(&mut self) -> io::Result<bool> {
+        while self.piece.as_ref().is_none_or(|piece| piece.len() == 0) {
+            // A used one is free before the next is waited for.
+            self.piece = None;
+            match self.feed.next()? {
+                None => return Ok(false),
+                piece => self.piece = piece,
+            }
+            self.buffers += 1;
+        }
+        Ok(true)
+    }
+
+    /// All that is there; nothing at the end.
+    fn rest(&mut self) -> io::Result<Option<Piece>> {
+        self.fill()?;
+        Ok(self.piece.take())
+    }
+
+    /// Takes the next `count` bytes as they are.
+    fn pieces(&mut self, count: usize, pieces: &mut Vec<Piece>) -> io::Result<()> {
+        let mut left = count;
+        while left > 0 {
+            if !self.fill()? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let piece = self.piece.as_mut().expect("it was filled");
+            let front = piece.split_to(left);
+            left -= front.len();
+            pieces.push(front);
+        }
+        Ok(())
     }
 }
 
 impl Input for TarInput<'_> {
     fn block(&mut self, block: &mut [u8; BLOCK]) -> io::Result<Next> {
         // Nothing more is the end; less than a block is not.
-        if self.buffered()?.is_empty() {
+        if !self.fill()? {
             return Ok(Next::End);
         }
-        self.0.read_exact(block)?;
+        self.data(block)?;
         Ok(Next::Block)
     }
 
     fn data(&mut self, bytes: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact(bytes)
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if !self.fill()? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let piece = self.piece.as_mut().expect("it was filled");
+            let there = piece.as_ref();
+            let count = there.len().min(rest.len());
+            let (now, after) = rest.split_at_mut(count);
+            now.copy_from_slice(&there[..count]);
+            piece.advance(count);
+            rest = after;
+        }
+        Ok(())
     }
 }

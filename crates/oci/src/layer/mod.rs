@@ -7,6 +7,8 @@
 
 mod entry;
 mod import;
+mod ledger;
+mod memory;
 mod merge;
 pub mod path;
 mod record;
@@ -14,9 +16,12 @@ pub mod tar;
 #[cfg(test)]
 mod tests;
 mod whiteout;
+mod workers;
 
 pub use entry::{Entry, Item};
+pub(crate) use import::{Feed, import_with};
 pub use import::{ImportError, Imported, import};
+pub(crate) use memory::{Memory, Piece};
 pub use merge::{MergeError, Merger, Refusal, merge};
 pub use path::{EntryName, EntryPath};
 pub use record::{
@@ -25,3 +30,4 @@ pub use record::{
 };
 pub use tar::TarError;
 pub use whiteout::InvalidWhiteout;
+pub(crate) use workers::{Workers, run as with_workers};

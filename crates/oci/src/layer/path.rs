@@ -6,10 +6,9 @@ use std::fmt;
 pub const PATH_MAX: usize = 4095;
 /// The longest component, in bytes.
 pub const NAME_MAX: usize = 255;
-/// The deepest nesting of directories that an image may have.
-///
-/// Trees are walked by recursion; real systems stay below 60.
-pub const DEPTH_MAX: usize = 512;
+/// The deepest nesting of directories that an image may have: an image can't
+/// be made of a tree that is deeper. Real systems stay below 60.
+pub const DEPTH_MAX: usize = hull_erofs::tree::MAX_DEPTH;
 
 /// Where an entry lies below the root: components between single slashes,
 /// none of them empty, `.` or `..`. The root itself is the empty path.

@@ -2,13 +2,10 @@
 //! it has in another form than their publisher.
 //!
 //! The same input gives the same bytes: keys are sorted, nothing else gets in.
-#![allow(dead_code, reason = "for the sources that rewrite manifests")]
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    Compression, Descriptor, Layer, ManifestError, OCI_CONFIG, OCI_MANIFEST, malformed_manifest,
-};
+use super::{Compression, Descriptor, ManifestError, OCI_CONFIG, OCI_MANIFEST, malformed_manifest};
 use crate::digest::Digest;
 
 /// Annotations that are true of the publisher's bytes only.
@@ -118,16 +115,6 @@ pub(crate) fn with_diff_ids(config: &[u8], diff_ids: &[Digest]) -> Result<Vec<u8
 /// An index of these manifests.
 pub(crate) fn to_bytes(value: &Value) -> Vec<u8> {
     serde_json::to_vec(value).expect("texts and numbers always are JSON")
-}
-
-/// The layer as it is named when its blob is another one.
-pub(crate) fn renamed(layer: &Layer, new: &NewBlob) -> Layer {
-    let mut layer = layer.clone();
-    layer.descriptor.digest = new.digest;
-    layer.descriptor.size = new.size;
-    layer.descriptor.media_type = media_type_as(&layer.descriptor.media_type, new.compression);
-    layer.compression = new.compression;
-    layer
 }
 
 #[cfg(test)]

@@ -30,6 +30,9 @@ pub enum SourceError {
     /// The certificates for a registry cannot be used.
     #[error(transparent)]
     Certificates(#[from] CertificatesError),
+    /// podman's store does not give it.
+    #[error(transparent)]
+    Storage(#[from] super::StorageError),
     /// A file of a layout or an archive cannot be read.
     #[error("{}: {what}: {source}", path.display())]
     Read {

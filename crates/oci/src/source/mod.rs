@@ -9,6 +9,7 @@ mod auth;
 mod body;
 mod certificates;
 mod challenge;
+mod containers_storage;
 mod docker_archive;
 mod error;
 mod helper;
@@ -36,6 +37,7 @@ use self::agents::Agents;
 pub use self::auth::{AuthError, AuthFiles, CredentialsUsed};
 use self::certificates::Certificates;
 pub use self::certificates::CertificatesError;
+pub use self::containers_storage::{StorageError, StorageOptions};
 pub use self::error::{Asked, Attempt, Fault, RegistryError, SourceError};
 pub use self::helper::Helpers;
 pub use self::http::Timeouts;
@@ -63,6 +65,8 @@ pub struct SourceOptions {
     pub insecure: bool,
     /// Allows the same for registries on this machine, as Docker does: nobody is between.
     pub trust_loopback: bool,
+    /// Where podman's stores are.
+    pub storage: StorageOptions,
     /// Where an archive is copied to that comes through a pipe or is compressed
     /// (`/var/tmp`). The copy has no name, and leaves a twentieth of the space free.
     pub temporary: Option<PathBuf>,
@@ -192,6 +196,11 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// Tells that what came was not the blob; whether somebody else can be asked for it.
     fn distrust(&self, _descriptor: &Descriptor) -> bool {
         false
+    }
+
+    /// What people should know about how the image comes, a sentence each.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 
@@ -341,12 +350,9 @@ pub fn open(
         Reference::DockerArchive(reference) => {
             Box::new(docker_archive::DockerArchive::open(reference, options)?)
         }
-        Reference::Storage(_) => {
-            return Err(SourceError::Read {
-                path: PathBuf::from(reference.to_string()),
-                what: "reading podman's store".to_owned(),
-                source: std::io::ErrorKind::Unsupported.into(),
-            });
-        }
+        Reference::Storage(reference) => Box::new(containers_storage::ContainersStorage::open(
+            reference,
+            &options.storage,
+        )?),
     })
 }

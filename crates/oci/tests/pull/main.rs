@@ -1,7 +1,7 @@
 //! Pulling from real registries and layouts, and from a registry that misbehaves.
 //!
 //! Needs root (for a small file system that fills up), `docker-registry`,
-//! `skopeo` and `openssl`.
+//! `skopeo`, `podman`, `python3` and `openssl`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,5 +15,6 @@ mod image;
 mod interop;
 mod local_store;
 mod network;
+mod podman;
 mod repair;
 mod resume;

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and tells its children by their environment"
 )]
 
+mod assembly;
 mod concurrent;
 mod crash;
 mod full_disk;

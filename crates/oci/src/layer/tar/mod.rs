@@ -15,6 +15,7 @@ mod acl;
 mod header;
 mod pax;
 mod sparse;
+pub(crate) mod write;
 
 use std::io;
 
@@ -23,6 +24,7 @@ use hull_erofs::tree::{Device, Metadata, Timestamp};
 use self::header::Header;
 use self::pax::Extended;
 use self::sparse::{MapBuilder, MapPlace};
+use super::memory::Piece;
 use super::path::{EntryName, EntryPath, InvalidPath};
 use super::whiteout::InvalidWhiteout;
 
@@ -261,7 +263,33 @@ impl<I: Input> Members<I> {
                 (self.peeked, self.peeked_at) = (None, 0);
             }
         }
-        self.input.data(rest).map_err(|source| match source.kind() {
+        let taken = self.input.data(rest);
+        self.count_data(member, 0, taken)
+    }
+
+    /// Takes up to `limit` bytes of data that were read to see what they are; how many.
+    pub(super) fn take_peeked(&mut self, limit: usize, pieces: &mut Vec<Piece>) -> usize {
+        let Some(block) = self.peeked else { return 0 };
+        let seen = &block[self.peeked_at..];
+        let count = seen.len().min(limit);
+        pieces.push(Piece::own(&seen[..count]));
+        self.offset = self.offset.saturating_add(count as u64);
+        self.peeked_at += count;
+        if self.peeked_at == BLOCK {
+            (self.peeked, self.peeked_at) = (None, 0);
+        }
+        count
+    }
+
+    /// Counts `count` bytes of a member's data that were taken from the input itself.
+    pub(super) fn count_data(
+        &mut self,
+        member: &Member,
+        count: usize,
+        taken: io::Result<()>,
+    ) -> Result<(), TarError> {
+        self.offset = self.offset.saturating_add(count as u64);
+        taken.map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof => TarError::Truncated {
                 offset: self.offset,
                 entry: member.path.to_name(),

@@ -1,0 +1,122 @@
+//! The threads that hash contents and put them into the store, for all layers of a pull.
+
+use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hull_store::{Assembly, ObjectId, Session, StoreError};
+
+use super::memory::{Memory, Piece};
+
+/// Jobs that wait for a thread.
+const QUEUE: usize = 8;
+/// Memory that each layer may need before a content of it goes on: 8 MiB that the
+/// store keeps of one, the segment and the batch that are being made, what was decompressed
+/// ahead, and the buffers that these begin and end in.
+const PER_LAYER: usize = 12 << 20;
+/// More of it, so that layers do not wait for each other.
+const SHARED: usize = 8 << 20;
+/// More threads would wait for the disk.
+const MOST: usize = 8;
+
+/// Threads at work for as long as [`run`] is.
+#[derive(Debug)]
+pub(crate) struct Workers<'s> {
+    session: &'s Session,
+    memory: Arc<Memory>,
+    jobs: SyncSender<Job<'s>>,
+}
+
+/// The contents of one job that are in the store now, or why not, by their tickets.
+pub(super) type Done = Vec<(u64, Result<ObjectId, StoreError>)>;
+
+/// Something to hash.
+#[derive(Debug)]
+pub(super) enum Work<'s> {
+    /// Whole contents, with their tickets.
+    Contents(Vec<(u64, Vec<Piece>)>),
+    /// A segment of a content that has this ticket.
+    Segment {
+        ticket: u64,
+        assembly: Arc<Assembly<'s, Piece>>,
+        place: u64,
+        pieces: Vec<Piece>,
+    },
+}
+
+#[derive(Debug)]
+struct Job<'s> {
+    work: Work<'s>,
+    done: Sender<Done>,
+}
+
+/// Runs `body` beside threads that put contents into the store for it, of up to
+/// `layers` layers at a time. They end with it.
+pub(crate) fn run<'s, T>(
+    session: &'s Session,
+    layers: usize,
+    body: impl FnOnce(&Workers<'s>) -> T,
+) -> T {
+    let (jobs, queue) = sync_channel(QUEUE);
+    let queue = Mutex::new(queue);
+    let count = std::thread::available_parallelism().map_or(2, |count| count.get().min(MOST));
+    let workers = Workers {
+        session,
+        memory: Memory::new(layers.max(1) * PER_LAYER + SHARED),
+        jobs,
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..count {
+            scope.spawn(|| work(session, &queue));
+        }
+        // Dropped with the last sender of jobs, before the threads are waited for.
+        let workers = workers;
+        body(&workers)
+    })
+}
+
+impl<'s> Workers<'s> {
+    pub(super) fn session(&self) -> &'s Session {
+        self.session
+    }
+
+    /// Where the bytes of layers go.
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// Hands work to the next free thread; waits while many jobs wait.
+    pub(super) fn put(&self, work: Work<'s>, done: &Sender<Done>) {
+        let done = done.clone();
+        // The threads end after the last sender: they are there.
+        self.jobs
+            .send(Job { work, done })
+            .expect("the threads wait for jobs");
+    }
+}
+
+fn work(session: &Session, queue: &Mutex<Receiver<Job<'_>>>) {
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job { work, done }) = next else { return };
+        // That the layer failed meanwhile and nobody listens is fine.
+        drop(done.send(perform(session, work)));
+    }
+}
+
+fn perform(session: &Session, work: Work<'_>) -> Done {
+    match work {
+        Work::Contents(contents) => contents
+            .into_iter()
+            .map(|(ticket, pieces)| (ticket, session.put_pieces(&pieces)))
+            .collect(),
+        Work::Segment {
+            ticket,
+            assembly,
+            place,
+            pieces,
+        } => {
+            let added = assembly.add(place, pieces).transpose();
+            added.map(|done| (ticket, done)).into_iter().collect()
+        }
+    }
+}
