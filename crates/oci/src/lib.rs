@@ -20,6 +20,7 @@ pub mod progress;
 pub mod pull;
 pub mod reference;
 pub mod source;
+pub mod space;
 pub mod spool;
 mod transfer;
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use hull_erofs::ObjectId;
-use hull_store::{Session, Store, StoreError, Target};
+use hull_store::{Kind, Session, Store, StoreError, Target};
 
 use crate::digest::{BlobError, Digest};
 use crate::image::{self, Image, LoadError};
@@ -18,6 +18,7 @@ use crate::platform::Platform;
 use crate::progress::{Event, LayerInfo, Progress, Stage};
 use crate::reference::Reference;
 use crate::source::{self, Fetched, Source, SourceError, SourceOptions};
+use crate::space::{Need, Room, megabytes};
 use crate::spool::{Keep, Spool};
 use crate::transfer::Transfer;
 
@@ -142,15 +143,46 @@ pub enum PullError {
         /// The layer's blob.
         layer: Digest,
     },
+    /// The image does not fit on the file system of the store.
+    #[error("{}; nothing was downloaded", no_room(place, need, room))]
+    NoRoom {
+        /// Where the image is.
+        place: String,
+        /// What it needs.
+        need: Need,
+        /// What is free.
+        room: Room,
+    },
     /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn no_room(place: &str, need: &Need, room: &Room) -> String {
+    let Need {
+        content, downloads, ..
+    } = need;
+    if need.bytes() <= room.bytes {
+        return format!(
+            "{place}: the image needs about {} files, and the store's file system has room for {}",
+            need.files,
+            room.files.unwrap_or(0)
+        );
+    }
+    format!(
+        "{place}: the image needs about {} on the store's file system ({} of files, {} of downloads under way), and {} can be used there",
+        megabytes(need.bytes()),
+        megabytes(*content),
+        megabytes(*downloads),
+        megabytes(room.bytes)
+    )
 }
 
 impl PullError {
     /// Whether the file system of the store is full.
     pub fn is_no_space(&self) -> bool {
         let store = match self {
+            Self::NoRoom { .. } => return true,
             Self::Store(error) => error,
             Self::Layer { source, .. } => match &**source {
                 layer::ImportError::Content { source, .. } => source,
@@ -454,7 +486,8 @@ impl Pull<'_> {
             bytes: manifest.config.size + blobs,
             layers: needed.len(),
         };
-        self.tidy_spool(&needed)?;
+        self.tidy_spool(&needed, Keep::default())?;
+        self.check_room(&needed)?;
         records.extend(self.fetch_layers(needed)?);
 
         self.progress.report(Event::Stage(Stage::Recording));
@@ -546,13 +579,39 @@ impl Pull<'_> {
         outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets go of parts of other images, beyond what [`Keep`] allows.
-    fn tidy_spool(&self, needed: &[Needed<'_>]) -> Result<(), SourceError> {
+    /// Lets go of parts of other images, beyond what is to be kept.
+    fn tidy_spool(&self, needed: &[Needed<'_>], keep: Keep) -> Result<(), SourceError> {
         if let Some(spool) = self.spool {
             let needed = needed.iter().map(|needed| needed.layer.descriptor.digest);
-            spool.collect(&needed.collect(), Keep::default())?;
+            spool.collect(&needed.collect(), keep)?;
         }
         Ok(())
+    }
+
+    /// Refuses to download what cannot fit. Parts of other images go first.
+    fn check_room(&self, needed: &[Needed<'_>]) -> Result<(), PullError> {
+        if needed.is_empty() {
+            return Ok(());
+        }
+        let store = self.session.store();
+        let is_update = !store.refs(Kind::Stream)?.is_empty();
+        let layers: Vec<_> = needed.iter().map(|needed| needed.layer).collect();
+        let need = Need::of(&layers, is_update, self.parallel, self.spool);
+        let room =
+            || Room::on(store).map_err(|error| StoreError::io("measuring the free space", error));
+        if need.fits(&room()?) {
+            return Ok(());
+        }
+        self.tidy_spool(needed, Keep::NOTHING)?;
+        let room = room()?;
+        if need.fits(&room) {
+            return Ok(());
+        }
+        Err(PullError::NoRoom {
+            place: self.source.place(),
+            need,
+            room,
+        })
     }
 
     /// Fetches one layer. What was put together from parts, or came from a mirror, and

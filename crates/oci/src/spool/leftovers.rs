@@ -87,6 +87,18 @@ impl Spool {
         Ok(plan(self.leftovers()?, &needed, keep))
     }
 
+    /// What is on disk of a blob, in bytes.
+    pub(crate) fn held(&self, digest: &Digest) -> u64 {
+        let name = part::file_name(digest);
+        match rustix::fs::statat(&*self.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => u64::try_from(stat.st_blocks)
+                .unwrap_or(0)
+                .saturating_mul(512),
+            // It is an estimate; opening the part tells what is wrong with it.
+            Err(_) => 0,
+        }
+    }
+
     fn list(&self) -> io::Result<Vec<Leftover>> {
         let mut found = Vec::new();
         let entries = hull_sys::dir::entries(&*self.dir)?;

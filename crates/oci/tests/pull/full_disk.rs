@@ -1,56 +1,129 @@
-//! A store whose file system fills up.
+//! A store whose file system is small, or fills up.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
-use hull_oci::Reference;
 use hull_oci::progress::Silent;
+use hull_oci::{PullError, PullOptions, Reference, Spool};
+use hull_store::fsck::{self, Depth};
 use hull_sys::run::Program;
 
-use crate::faulty::Faulty;
+use crate::faulty::{Faulty, Request};
 use crate::image::three_layers;
 use crate::local_store::{open, options, show};
 
-/// A small file system in memory, unmounted when dropped.
-struct Small<'a>(&'a Path);
+/// A small ext4 on a loop device, unmounted when dropped.
+struct Small {
+    temp: tempfile::TempDir,
+}
 
-impl<'a> Small<'a> {
-    fn mount(path: &'a Path) -> Self {
-        Program::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
-            .arg(path)
-            .run()
-            .expect("this test needs root");
-        Self(path)
+impl Small {
+    fn mount(megabytes: u64) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let small = Self { temp };
+        std::fs::create_dir(small.path()).unwrap();
+        let image = small.temp.path().join("image");
+        File::create(&image)
+            .unwrap()
+            .set_len(megabytes << 20)
+            .unwrap();
+        let mkfs = Program::new("mkfs.ext4").args(["-q", "-F", "-m", "0", "-N", "4096"]);
+        mkfs.arg(&image).run().unwrap();
+        let mount = Program::new("mount").args(["-o", "loop"]).arg(&image);
+        mount.arg(small.path()).run().expect("this test needs root");
+        std::fs::create_dir(small.path().join("composefs")).unwrap();
+        small
     }
 
-    fn enlarge(&self) {
-        Program::new("mount")
-            .args(["-o", "remount,size=64m"])
-            .arg(self.0)
-            .run()
-            .unwrap();
+    fn path(&self) -> PathBuf {
+        self.temp.path().join("mounted")
+    }
+
+    fn options(&self) -> PullOptions {
+        let mut options = options();
+        let parent = File::open(self.path()).unwrap();
+        options.spool = Some(Spool::create(parent, "spool", "spool").unwrap());
+        options.parallel = Some(1.try_into().unwrap());
+        options
     }
 }
 
-impl Drop for Small<'_> {
+impl Drop for Small {
     fn drop(&mut self) {
-        Program::new("umount").arg("-l").arg(self.0).run().ok();
+        let umount = Program::new("umount").arg("-l").arg(self.path());
+        umount.run().ok();
+    }
+}
+
+/// Fills the file system until only so many bytes are free.
+fn fill(directory: &Path, leave: u64) {
+    let mut ballast = File::create(directory.join("ballast")).unwrap();
+    loop {
+        let stat = rustix::fs::fstatvfs(&ballast).unwrap();
+        let free = stat.f_bavail * stat.f_frsize;
+        if free <= leave {
+            return;
+        }
+        let piece = usize::try_from((free - leave).min(1 << 20)).unwrap();
+        ballast.write_all(&vec![1; piece.max(4096)]).unwrap();
+        ballast.sync_all().unwrap();
     }
 }
 
 #[test]
-fn a_full_disk_is_named_and_the_next_try_works_once_there_is_room() {
-    let temp = tempfile::tempdir().unwrap();
-    let small = Small::mount(temp.path());
-    let store = open(temp.path());
-    let image = three_layers("1");
-    let server = Faulty::new(image.clone(), |_, _| None);
+fn an_image_that_cannot_fit_is_refused_with_numbers_before_its_layers_come() {
+    let small = Small::mount(4);
+    let store = open(&small.path().join("composefs"));
+    let server = Faulty::new(three_layers("1"), |_, _| None);
     let reference = Reference::parse(&server.image("debian:stable")).unwrap();
-    let error = hull_oci::pull(&store, &reference, &options(), &Silent).unwrap_err();
+    let error = hull_oci::pull(&store, &reference, &small.options(), &Silent).unwrap_err();
+    assert!(
+        matches!(error, PullError::NoRoom { .. }),
+        "{}",
+        show(&error)
+    );
+    assert!(error.is_no_space());
+    let text = show(&error);
+    // 2.8 MB of layers, and the same of what is under way.
+    assert!(
+        text.contains("needs about 5.6 MB") && text.contains("2.8 MB of"),
+        "{text}"
+    );
+    assert_eq!(server.requests().len(), 2, "manifest and configuration");
+}
+
+#[test]
+fn a_disk_that_fills_up_leaves_the_store_whole_and_the_part_usable() {
+    let small = Small::mount(24);
+    let directory = small.path();
+    let store = open(&directory.join("composefs"));
+    let image = three_layers("1");
+    let large = image.layers[2];
+    let is_large = move |request: &Request| request.path.ends_with(&large.to_string());
+    let filled = directory.clone();
+    let server = Faulty::new(image.clone(), move |request, _| {
+        if is_large(request) && request.offset().is_none() {
+            fill(&filled, 1_500_000);
+        }
+        None
+    });
+    let reference = Reference::parse(&server.image("debian:stable")).unwrap();
+    let options = small.options();
+    let error = hull_oci::pull(&store, &reference, &options, &Silent).unwrap_err();
     assert!(error.is_no_space(), "{}", show(&error));
     assert!(show(&error).contains("no space left"), "{}", show(&error));
     assert!(hull_oci::Image::load(&store, &image.digest()).is_err());
-    small.enlarge();
-    hull_oci::pull(&store, &reference, &options(), &Silent).unwrap();
+
+    std::fs::remove_file(directory.join("ballast")).unwrap();
+    let report = fsck::check(&store, Depth::Full, &|_| {}).unwrap();
+    assert!(report.is_sound());
+    hull_oci::pull(&store, &reference, &options, &Silent).unwrap();
     hull_oci::Image::load(&store, &image.digest()).unwrap();
+    let requests = server.requests();
+    let last = requests.iter().rfind(|request| is_large(request)).unwrap();
+    assert!(
+        last.offset().is_some_and(|offset| offset > 500_000),
+        "{last:?}"
+    );
 }
