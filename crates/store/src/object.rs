@@ -1,7 +1,7 @@
 //! Writing objects.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use hull_erofs::ObjectId;
@@ -49,6 +49,40 @@ impl<'s> ObjectWriter<'s> {
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.write_all(bytes)
             .during(|| "writing an object".to_owned())
+    }
+
+    /// Takes in so many zeros. Long runs become holes of the file: a layer of a
+    /// kilobyte can ask for gigabytes of them.
+    pub fn append_zeros(&mut self, mut count: u64) -> Result<(), StoreError> {
+        const BLOCK: u64 = 4096;
+        static ZEROS: [u8; IN_MEMORY] = [0; IN_MEMORY];
+        if count > ZEROS.len() as u64 {
+            // Up to a block of the file, then a hole of whole blocks. At least one
+            // byte is left to be written: were the file made longer without, a power
+            // cut could leave it at its length without the data before the hole.
+            let taken = self.length();
+            let lead = taken.next_multiple_of(BLOCK) - taken;
+            self.append(&ZEROS[..usize::try_from(lead).expect("less than a block")])?;
+            let hole = (count - lead - 1) / BLOCK * BLOCK;
+            self.skip(hole).during(|| "writing an object".to_owned())?;
+            count -= lead + hole;
+        }
+        self.append(&ZEROS[..usize::try_from(count).expect("it is short by now")])
+    }
+
+    /// How many bytes were taken in so far.
+    fn length(&self) -> u64 {
+        let written = self.file.as_ref().map_or(0, |(_, hasher)| hasher.length());
+        written + length(&self.buffer)
+    }
+
+    /// Leaves a hole in the file.
+    fn skip(&mut self, count: u64) -> io::Result<()> {
+        self.spill(&[])?;
+        let (file, hasher) = self.file.as_mut().expect("spilling makes it");
+        hasher.update_zeros(count);
+        file.seek(SeekFrom::Start(hasher.length()))?;
+        Ok(())
     }
 
     /// Puts the content into the store, unless it is there; returns its name and

@@ -415,13 +415,8 @@ impl<'s> Expansion<'s> {
     }
 
     fn zeros_to(&mut self, end: u64) -> Result<(), StoreError> {
-        static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
-        while self.at < end {
-            let left = end - self.at;
-            let count = usize::try_from(left).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
-            self.writer.append(&ZEROS[..count])?;
-            self.at += count as u64;
-        }
+        self.writer.append_zeros(end.saturating_sub(self.at))?;
+        self.at = self.at.max(end);
         Ok(())
     }
 

@@ -47,8 +47,45 @@ fn verity_is_refused_where_the_file_system_has_none() {
     assert!(matches!(error, StoreError::NoVerity));
 }
 
+#[test]
+fn a_long_run_of_zeros_takes_no_room() {
+    let temp = memory();
+    let store = store_in(temp.path());
+    let session = store.session().unwrap();
+    let mut writer = session.writer();
+    writer.append(b"before").unwrap();
+    writer.append_zeros(1 << 30).unwrap();
+    let (id, size) = writer.finish().unwrap();
+    assert_eq!(size, 6 + (1 << 30));
+    let path = temp.path().join("objects").join(id.to_object_path());
+    let found = std::fs::metadata(path).unwrap();
+    assert_eq!(found.len(), size);
+    assert!(found.blocks() * 512 < 1 << 20, "{} blocks", found.blocks());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn an_object_with_holes_is_that_of_its_bytes(
+        parts in prop::collection::vec((0usize..150_000, 0usize..600_000), 0..4),
+    ) {
+        let temp = memory();
+        let store = store_in(temp.path());
+        let session = store.session().unwrap();
+        let mut writer = session.writer();
+        let mut whole = Vec::new();
+        for (data, zeros) in parts {
+            writer.append(&vec![7; data]).unwrap();
+            whole.resize(whole.len() + data, 7);
+            writer.append_zeros(zeros as u64).unwrap();
+            whole.resize(whole.len() + zeros, 0);
+        }
+        let (id, size) = writer.finish().unwrap();
+        prop_assert_eq!(id, digest(&whole));
+        prop_assert_eq!(size, whole.len() as u64);
+        prop_assert!(store.read_object(&id, size).unwrap() == whole);
+    }
 
     #[test]
     fn an_object_is_the_same_in_whatever_pieces_it_comes(
