@@ -8,7 +8,7 @@ use super::error::Fault;
 /// How often, and after how long, a request that failed in passing is repeated.
 ///
 /// The same holds for a blob that breaks off: it goes on where it was. Whenever
-/// [`PROGRESS`] bytes more have come, the count begins anew.
+/// 256 KiB more have come, the count begins anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
     /// How often to try in all without progress; at least once.
