@@ -56,9 +56,10 @@ fn pull(store: &str, image: &str) -> Result<(), Box<dyn Error>> {
     hull_erofs::transform::oci_root(&mut tree)?;
     session.put_image(&hull_erofs::image::write(&tree)?)?;
     println!(
-        "{} layers, {} bytes fetched: {:.2} s, image written after {:.2} s",
+        "{} layers, {} bytes fetched, wrote {} bytes: {:.2} s, image written after {:.2} s",
         pulled.downloaded_layers,
         pulled.downloaded_bytes,
+        session.written(),
         fetched.as_secs_f64(),
         begin.elapsed().as_secs_f64()
     );
