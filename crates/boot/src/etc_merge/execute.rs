@@ -9,7 +9,8 @@ use hull_sys::{dir, durable};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::plan::{MergePlan, PlannedDirectory, Side, Step};
+use super::conflict::Side;
+use super::plan::{MergePlan, PlannedDirectory, Step};
 use super::tree::{Content, Directory, EtcTree, Leaf, Node, Regular};
 
 const FINAL: &str = "etc";

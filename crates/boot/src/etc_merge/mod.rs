@@ -11,14 +11,18 @@
 //! Account files are merged by line ([`crate::accounts`]). What makes a
 //! machine itself (`machine-id`, the host keys of ssh) is always mine.
 
+mod compare;
+mod conflict;
 mod execute;
 mod plan;
 mod scan;
+mod special;
 #[cfg(test)]
 mod tests;
 mod tree;
 
+pub use conflict::{Conflict, ConflictKind, Policy, Side};
 pub use execute::{ExecuteError, execute};
-pub use plan::{Conflict, ConflictKind, Counts, MergePlan, PlanError, Policy, Side, plan};
+pub use plan::{Counts, MergePlan, PlanError, plan};
 pub use scan::ScanError;
 pub use tree::EtcTree;

@@ -1,12 +1,14 @@
 //! Deciding, for every name in `/etc`, which version it gets.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::io::{self, Read};
 
 use hull_erofs::tree::Metadata;
 use serde::Serialize;
 
+use super::compare::{At, same_file, same_metadata, same_version};
+use super::conflict::{Conflict, ConflictKind, Policy, Side};
+use super::special::{Special, special};
 use super::tree::{Content, Directory, EtcTree, Leaf, Node, Regular};
 use crate::accounts::{AccountFile, AccountMerger, Clash};
 
@@ -15,101 +17,6 @@ const MAX_ACCOUNTS: u64 = 8 << 20;
 
 /// File names are at most this long, in bytes.
 const MAX_NAME: usize = 255;
-
-/// One of the two versions that are merged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Side {
-    /// The machine's.
-    Mine,
-    /// The new image's.
-    Theirs,
-}
-
-/// Which side wins where both changed the same thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Policy {
-    /// The machine's; the image's is kept beside it as `NAME.hull-new~`.
-    #[default]
-    Mine,
-    /// The image's; the machine's is kept beside it as `NAME.hull-old~`.
-    Theirs,
-}
-
-impl Policy {
-    fn winner(self) -> Side {
-        match self {
-            Self::Mine => Side::Mine,
-            Self::Theirs => Side::Theirs,
-        }
-    }
-
-    fn suffix_of_the_other(self) -> &'static [u8] {
-        match self {
-            Self::Mine => b".hull-new~",
-            Self::Theirs => b".hull-old~",
-        }
-    }
-}
-
-/// A name that both sides changed in different ways.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Conflict {
-    /// The path, `/etc/…`.
-    pub path: String,
-    /// What each side did.
-    pub kind: ConflictKind,
-    /// Whose version is used.
-    pub winner: Side,
-    /// Where the other version is, in the same directory.
-    pub kept_as: Option<String>,
-}
-
-/// What both sides did to a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ConflictKind {
-    /// Both changed it.
-    BothChanged,
-    /// Both changed owner, permissions or extended attributes.
-    BothChangedMetadata,
-    /// I removed it, they changed it.
-    RemovedByMe,
-    /// They removed it, I changed it.
-    RemovedByThem,
-    /// It is a directory on one side and something else on the other.
-    KindChanged,
-}
-
-impl fmt::Display for Conflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            path,
-            kind,
-            winner,
-            kept_as,
-        } = self;
-        let what = match kind {
-            ConflictKind::BothChanged => "changed here and in the new image",
-            ConflictKind::BothChangedMetadata => {
-                "has other owners, permissions or attributes here and in the new image"
-            }
-            ConflictKind::RemovedByMe => "removed here and changed in the new image",
-            ConflictKind::RemovedByThem => "changed here and removed in the new image",
-            ConflictKind::KindChanged => "a directory on one side only",
-        };
-        let stays = match winner {
-            Side::Mine => "this machine's version is used",
-            Side::Theirs => "the new image's version is used",
-        };
-        write!(f, "{path}: {what}; {stays}")?;
-        match kept_as {
-            Some(name) => write!(f, ", the other one is beside it as {name}"),
-            None => Ok(()),
-        }
-    }
-}
-
 /// How many names got what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Counts {
@@ -198,85 +105,12 @@ pub fn plan(
     })
 }
 
-/// A part of a tree, with the tree that can read it.
-struct At<'t, T> {
-    tree: &'t EtcTree<'t>,
-    it: &'t T,
-}
-
-impl<T> Clone for At<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for At<'_, T> {}
-
-impl<'t, T> At<'t, T> {
-    fn new(tree: &'t EtcTree<'_>, it: &'t T) -> Self {
-        Self { tree, it }
-    }
-
-    fn to<U>(self, it: &'t U) -> At<'t, U> {
-        At {
-            tree: self.tree,
-            it,
-        }
-    }
-}
-
-impl<'t> At<'t, Directory> {
-    fn entry(self, name: &[u8]) -> Option<At<'t, Node>> {
-        Some(self.to(self.it.entries.get(name)?))
-    }
-}
-
-impl<'t> At<'t, Node> {
-    fn directory(self) -> Option<At<'t, Directory>> {
-        Some(self.to(self.it.as_directory()?))
-    }
-
-    fn regular(self) -> Option<At<'t, Regular>> {
-        Some(self.to(self.it.as_regular()?))
-    }
-}
-
 /// The three versions of a name.
 #[derive(Clone, Copy)]
 struct Versions<'t> {
     base: Option<At<'t, Node>>,
     mine: Option<At<'t, Node>>,
     theirs: Option<At<'t, Node>>,
-}
-
-/// Names that are decided without looking at what changed.
-enum Special {
-    /// Belongs to the machine: what is here stays, what is not here comes.
-    Machine,
-    /// Describes the image's programs.
-    Image,
-    /// Must not outlive an update.
-    Dropped,
-    Accounts(AccountFile),
-}
-
-/// `path` is below `/etc`.
-fn special(path: &[u8]) -> Option<Special> {
-    match path {
-        // systemd-update-done: its absence is what makes units with
-        // ConditionNeedsUpdate= run.
-        b".updated" => Some(Special::Dropped),
-        b"machine-id" => Some(Special::Machine),
-        // Where the libraries in /usr are; ldconfig writes it anew at each
-        // update, so both sides always differ.
-        b"ld.so.cache" => Some(Special::Image),
-        _ if path.starts_with(b"ssh/ssh_host_") => Some(Special::Machine),
-        _ => match path.strip_suffix(b"-") {
-            // What the shadow tools write before each change.
-            Some(name) if AccountFile::from_name(name).is_some() => Some(Special::Machine),
-            _ => AccountFile::from_name(path).map(Special::Accounts),
-        },
-    }
 }
 
 struct Planner {
@@ -684,58 +518,4 @@ fn content_side(
         }
     }
     Ok(same_file(mine, theirs)?.then_some(Side::Mine))
-}
-
-fn same_file(a: At<'_, Regular>, b: At<'_, Regular>) -> io::Result<bool> {
-    a.tree.same_content(a.it, b.tree, b.it)
-}
-
-fn same_metadata(a: &Metadata, b: &Metadata) -> bool {
-    (a.mode, a.uid, a.gid) == (b.mode, b.uid, b.gid) && a.xattrs == b.xattrs
-}
-
-fn same_version(a: Option<At<'_, Node>>, b: Option<At<'_, Node>>) -> io::Result<bool> {
-    match (a, b) {
-        (None, None) => Ok(true),
-        (Some(a), Some(b)) => same_node(a, b),
-        _ => Ok(false),
-    }
-}
-
-fn same_node(a: At<'_, Node>, b: At<'_, Node>) -> io::Result<bool> {
-    if !same_metadata(a.it.metadata(), b.it.metadata()) {
-        return Ok(false);
-    }
-    match (a.it, b.it) {
-        (Node::Directory(inner_a), Node::Directory(inner_b)) => {
-            same_entries(a.to(inner_a), b.to(inner_b))
-        }
-        (Node::Leaf(leaf_a), Node::Leaf(leaf_b)) => same_leaf(a.to(leaf_a), b.to(leaf_b)),
-        _ => Ok(false),
-    }
-}
-
-fn same_entries(a: At<'_, Directory>, b: At<'_, Directory>) -> io::Result<bool> {
-    if !a.it.entries.keys().eq(b.it.entries.keys()) {
-        return Ok(false);
-    }
-    for (inner_a, inner_b) in a.it.entries.values().zip(b.it.entries.values()) {
-        if !same_node(a.to(inner_a), b.to(inner_b))? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn same_leaf(a: At<'_, Leaf>, b: At<'_, Leaf>) -> io::Result<bool> {
-    Ok(match (&a.it.content, &b.it.content) {
-        (Content::Regular(file_a), Content::Regular(file_b)) => {
-            return same_file(a.to(file_a), b.to(file_b));
-        }
-        (Content::Symlink(target_a), Content::Symlink(target_b)) => target_a == target_b,
-        (Content::CharacterDevice(a), Content::CharacterDevice(b))
-        | (Content::BlockDevice(a), Content::BlockDevice(b)) => a == b,
-        (Content::Fifo, Content::Fifo) | (Content::Socket, Content::Socket) => true,
-        _ => false,
-    })
 }
