@@ -264,8 +264,12 @@ impl Response {
         Ok(bytes)
     }
 
-    /// What the server says went wrong, in its own words, for a message.
+    /// What the server says went wrong, in its own words, for a message. The body of a
+    /// success says nothing of that, and may be a token.
     pub(super) fn into_message(self) -> String {
+        if self.status < 400 {
+            return String::new();
+        }
         let mut bytes = Vec::new();
         // Whatever came before an error is better than nothing.
         let _incomplete = self.body.take(MAX_ERROR).read_to_end(&mut bytes);

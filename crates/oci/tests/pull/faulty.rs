@@ -129,6 +129,27 @@ impl Answer {
         self
     }
 
+    pub(crate) fn body_length(&self) -> usize {
+        self.body.len()
+    }
+
+    pub(crate) fn with_status(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+
+    pub(crate) fn change_body(mut self, change: impl FnOnce(&mut Vec<u8>)) -> Self {
+        change(&mut self.body);
+        self
+    }
+
+    /// A header in place of all of that name.
+    pub(crate) fn other_header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers
+            .retain(|(key, _)| !key.eq_ignore_ascii_case(name));
+        self.header(name, value)
+    }
+
     /// Announces the whole body, sends so much of it, then misbehaves.
     pub(crate) fn cut(mut self, sent: usize, fault: Fault) -> Self {
         self.sent = sent;
