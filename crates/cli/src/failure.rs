@@ -16,6 +16,7 @@ use hull_disk::install_config::InstallConfigError;
 use hull_erofs::transform::TransformError;
 use hull_oci::PullError;
 use hull_oci::layer::MergeError;
+use hull_oci::push::PushError;
 use hull_oci::reference::ReferenceError;
 use hull_oci::source::{RegistriesError, ShortNameError};
 use hull_store::StoreError;
@@ -64,6 +65,9 @@ pub(crate) enum Failure {
     /// An image that is looked at can't be pulled.
     #[error(transparent)]
     Pull(Box<PullError>),
+    /// An image can't be written to another place.
+    #[error(transparent)]
+    Push(Box<PushError>),
     /// An image that is looked at can't be understood.
     #[error(transparent)]
     Seal(Box<SealError>),
@@ -158,6 +162,7 @@ boxed! {
     Install(InstallError),
     InstallConfig(InstallConfigError),
     Pull(PullError),
+    Push(PushError),
     Seal(SealError),
     Merge(MergeError),
     Transform(TransformError),

@@ -18,6 +18,7 @@ use hull_deploy::seal::SealError;
 use hull_deploy::stage::StageError;
 use hull_deploy::update::UpdateError;
 use hull_disk::install::InstallError;
+use hull_oci::push::PushError;
 use hull_store::StoreError;
 
 use crate::environment::Environment;
@@ -59,6 +60,7 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
             FAILED,
         ),
         Failure::Pull(_) | Failure::Merge(_) | Failure::Architecture(_) => (None, FAILED),
+        Failure::Push(error) => (push(error), FAILED),
         Failure::Store(error) => (store(error), FAILED),
         Failure::Reference(_) => (
             Some("an image is named as registry.example/os/debian:stable"),
@@ -127,6 +129,20 @@ fn update(error: &UpdateError) -> Option<&'static str> {
         UpdateError::Stage(StageError::Store(error)) => store(error),
         UpdateError::Cleanup(error) => cleanup(error),
         UpdateError::BadReference { .. } => Some("`hull switch IMAGE` names another image"),
+        _ => None,
+    }
+}
+
+fn push(error: &PushError) -> Option<&'static str> {
+    match error {
+        PushError::NoImage { .. } => {
+            Some("`hull image pull` fetches it; `hull image copy` needs no store")
+        }
+        PushError::Load(_) => Some("`hull image pull` fetches it again"),
+        PushError::Upload(_) | PushError::Read { .. } | PushError::Content { .. } => {
+            Some("no name leads to it; what was sent is not sent again at the next try")
+        }
+        PushError::Store(error) => store(error),
         _ => None,
     }
 }

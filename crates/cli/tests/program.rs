@@ -175,6 +175,9 @@ fn man_pages_and_completions_are_made_for_all_commands() {
         "hull-upgrade.8",
         "hull-install-to-disk.8",
         "hull-image-list.8",
+        "hull-image-pull.8",
+        "hull-image-push.8",
+        "hull-image-copy.8",
     ] {
         let text = read(page);
         let title = page.trim_end_matches(".8");

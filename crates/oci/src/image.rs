@@ -8,7 +8,7 @@
 
 use hull_erofs::{ObjectId, Tree};
 use hull_store::stream::Chunk;
-use hull_store::{Session, Store, StoreError};
+use hull_store::{Kind, Session, Store, StoreError};
 
 use crate::digest::{BlobError, Digest};
 use crate::layer;
@@ -149,6 +149,40 @@ impl Image {
         })
     }
 
+    /// The bytes of the manifest and of the configuration, compared with their digests.
+    pub fn documents(&self, store: &Store) -> Result<(Vec<u8>, Vec<u8>), LoadError> {
+        let image = self.manifest_digest;
+        let config = self.manifest.config.digest;
+        let read = |name: &str, content, limit, digest: &Digest, gone| {
+            let bytes = read_stream(store, name, content, limit)
+                .map_err(|source| LoadError::Store {
+                    image,
+                    source: Box::new(source),
+                })?
+                .ok_or(gone)?;
+            check(&bytes, digest).map_err(|source| LoadError::Damaged {
+                image,
+                source: Box::new(source),
+            })?;
+            Ok::<_, LoadError>(bytes)
+        };
+        let manifest = read(
+            &self.stream(),
+            MANIFEST_CONTENT,
+            MAX_MANIFEST,
+            &image,
+            LoadError::NoImage(image),
+        )?;
+        let config = read(
+            &config_stream(&config),
+            CONFIG_CONTENT,
+            MAX_CONFIG,
+            &config,
+            LoadError::NoConfig(image),
+        )?;
+        Ok((manifest, config))
+    }
+
     /// The tree that the layers give, as they give it.
     pub fn tree(&self, store: &Store) -> Result<Tree, layer::MergeError> {
         layer::merge(store, &self.layers)
@@ -168,6 +202,30 @@ impl Image {
             .map(|layer| layer.descriptor.size)
             .sum()
     }
+}
+
+/// Where references to pulled images are, as composefs-rs has them.
+const NAMED: &str = "oci/";
+/// The longest part of a reference's name, in bytes.
+const MAX_NAME: usize = 255;
+
+/// The reference in the store that keeps an image under the name it was pulled by, as
+/// composefs-rs names it; none for a name that is too long for that.
+pub fn name_ref(name: &str) -> Option<String> {
+    let encoded = name.replace('%', "%25").replace('/', "%2F");
+    (encoded.len() <= MAX_NAME && !encoded.starts_with('.')).then(|| format!("{NAMED}{encoded}"))
+}
+
+/// The images that were pulled by name, with the digests of their manifests, sorted.
+/// Those that were pulled without one have their digest for a name.
+pub fn named(store: &Store) -> Result<Vec<(String, Digest)>, StoreError> {
+    let refs = store.refs(Kind::Stream)?;
+    let images = refs.iter().filter_map(|(reference, stream)| {
+        let name = reference.strip_prefix(NAMED)?;
+        let digest = stream.strip_prefix("oci-manifest-")?.parse().ok()?;
+        Some((name.replace("%2F", "/").replace("%25", "%"), digest))
+    });
+    Ok(images.collect())
 }
 
 /// The stream that holds the image with this manifest.

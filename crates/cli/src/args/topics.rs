@@ -14,7 +14,10 @@ const TOPICS: &[(&str, &[&str])] = &[
         "Install",
         &["install to-disk", "install print-configuration"],
     ),
-    ("Images", &["image list"]),
+    (
+        "Images",
+        &["image list", "image pull", "image push", "image copy"],
+    ),
     ("More", &["completion", "help"]),
 ];
 

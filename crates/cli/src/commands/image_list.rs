@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use hull_deploy::state::HostState;
+use hull_store::{Store, StoreError};
 use serde::Serialize;
 
-use super::this_machine;
+use super::{sources, this_machine};
 use crate::args::images::{List, ListFormat, ListKind};
 use crate::failure::Failure;
 use crate::render::table::table;
@@ -20,9 +21,18 @@ struct Listed {
     image: String,
 }
 
-/// Lists the images of all deployments.
+/// Lists the images of all deployments, and those that were pulled by name.
 pub(crate) fn run(args: &List) -> Result<ExitCode, Failure> {
-    let images = listed(&this_machine()?.observe()?, args.kind);
+    let mut images = match args.store.store {
+        None => listed(&this_machine()?.observe()?, args.kind),
+        Some(_) => BTreeSet::new(),
+    };
+    if matches!(args.kind, ListKind::All | ListKind::Pulled) {
+        images.extend(pulled(&sources::store(
+            &args.store,
+            sources::Missing::Refused,
+        )?)?);
+    }
     let text = match args.format {
         ListFormat::Json => output::json(&images)?,
         ListFormat::Table => {
@@ -50,7 +60,19 @@ fn listed(state: &HostState, kind: ListKind) -> BTreeSet<Listed> {
         ListKind::All => host.chain(logical).collect(),
         ListKind::Host => host.collect(),
         ListKind::Logical => logical.collect(),
+        ListKind::Pulled => BTreeSet::new(),
     }
+}
+
+/// The images that were pulled by name, or by digest alone.
+fn pulled(store: &Store) -> Result<Vec<Listed>, StoreError> {
+    let named = hull_oci::image::named(store)?.into_iter();
+    Ok(named
+        .map(|(image, _)| Listed {
+            image_type: "pulled",
+            image,
+        })
+        .collect())
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ mod fsck;
 mod gc;
 mod help;
 mod history;
+mod image_copy;
 mod image_list;
+mod image_pull;
 mod install;
 mod internals;
 mod man;
@@ -79,6 +81,9 @@ pub(crate) fn run(
         Verb::Gc(args) => gc::run(&args, &context),
         Verb::Fsck(args) => fsck::run(&args, &context),
         Verb::Image(Image::List(args)) => image_list::run(&args),
+        Verb::Image(Image::Pull(args)) => image_pull::run(&args, &context),
+        Verb::Image(Image::Push(args)) => image_copy::push(&args, &context),
+        Verb::Image(Image::Copy(args)) => image_copy::copy(&args, &context),
         Verb::Completion(args) => completion::run(&args, &context),
         Verb::Help(args) => help::run(&args, &context),
         Verb::Internals(args) => internals::run(&args, &context),

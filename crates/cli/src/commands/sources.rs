@@ -4,8 +4,11 @@ use std::path::Path;
 
 use hull_oci::source::{Helpers, RegistriesConf, SourceOptions};
 use hull_oci::{PullOptions, Reference, ReferenceError};
+use hull_store::{Store, Verity};
+use rustix::fs::{Mode, OFlags};
 
-use super::Context;
+use super::{Context, this_machine};
+use crate::args::images::StoreOptions;
 use crate::args::{Auth, Transport};
 use crate::failure::Failure;
 
@@ -28,6 +31,37 @@ pub(crate) fn pull_options(auth: &Auth, context: &Context<'_>) -> PullOptions {
         source,
         ..PullOptions::default()
     }
+}
+
+/// What to do where there is no store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// The directory becomes one.
+    Made,
+    /// It is an error.
+    Refused,
+}
+
+/// The store that was named, or that of the machine.
+pub(crate) fn store(options: &StoreOptions, missing: Missing) -> Result<Store, Failure> {
+    let Some(dir) = &options.store else {
+        return Ok(this_machine()?.store);
+    };
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(dir, flags, Mode::empty()).map_err(|error| Failure::Read {
+        path: dir.display().to_string(),
+        source: error.into(),
+    })?;
+    Ok(match missing {
+        Missing::Made => Store::create(fd, Verity::WhereSupported)?,
+        Missing::Refused => Store::open(fd)?,
+    })
+}
+
+/// What people call an image: as they type it.
+pub(crate) fn name(reference: &Reference) -> String {
+    let text = reference.to_string();
+    text.trim_start_matches("docker://").to_owned()
 }
 
 /// The image that was named. A short name is what the machine's registries.conf

@@ -13,6 +13,8 @@ use crate::render::{quantity, text};
 #[derive(Debug)]
 pub(crate) struct Pulling<'a> {
     tracker: &'a Tracker,
+    /// `Pulling`, or what else is done to the image.
+    verb: &'static str,
     image: Mutex<Image>,
 }
 
@@ -32,8 +34,18 @@ struct Layer {
 impl<'a> Pulling<'a> {
     /// Shows pulls there.
     pub(crate) fn new(shown: &'a Shown) -> Self {
+        Self::doing("Pulling", shown)
+    }
+
+    /// Shows copies there.
+    pub(crate) fn copying(shown: &'a Shown) -> Self {
+        Self::doing("Copying", shown)
+    }
+
+    fn doing(verb: &'static str, shown: &'a Shown) -> Self {
         Self {
             tracker: shown.tracker(),
+            verb,
             image: Mutex::default(),
         }
     }
@@ -60,7 +72,7 @@ impl<'a> Pulling<'a> {
         let cached = number(infos.iter().filter(|info| info.cached).count());
         self.tracker.begin(Task {
             name: "pulling",
-            description: format!("Pulling {}", image.name),
+            description: format!("{} {}", self.verb, image.name),
             id: image.name.clone(),
             bytes: Some(Amount {
                 cached: cached_bytes,

@@ -209,7 +209,7 @@ impl Opened {
 }
 
 /// A name as Docker means it: with a registry and a tag.
-fn whole_name(name: &str) -> String {
+pub(crate) fn whole_name(name: &str) -> String {
     let slash = name.rfind('/').unwrap_or(0);
     let tag = match name[slash..].contains(':') {
         true => String::new(),

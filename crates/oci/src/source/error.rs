@@ -285,7 +285,7 @@ impl Fault {
         }
     }
 
-    fn advice(&self, registry: &str) -> String {
+    pub(super) fn advice(&self, registry: &str) -> String {
         match self {
             Self::Denied { .. } => format!(
                 "; log in (podman login {registry} --authfile /etc/ostree/auth.json) or name a file with --authfile, and check the name"

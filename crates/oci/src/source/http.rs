@@ -3,8 +3,8 @@
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use ureq::http::HeaderMap;
 use ureq::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE};
+use ureq::http::{HeaderMap, HeaderName, Method, Request};
 
 use super::agents::Agents;
 use super::error::Fault;
@@ -124,6 +124,38 @@ impl Http {
             .send(form.expose())
             .map_err(|error| Fault::Transport(format!("{url}: {error}")))?;
         let (head, body) = response.into_parts();
+        Ok(Response {
+            url: url.clone(),
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: Box::new(Lively::new(body.into_reader(), self.timeouts)),
+        })
+    }
+
+    /// Sends one request with a body of known length. A redirect is not followed.
+    pub(super) fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        trust: Trust,
+        headers: &[(HeaderName, String)],
+        body: &[u8],
+    ) -> Result<Response, Fault> {
+        let broken = |error: &dyn std::fmt::Display| Fault::Transport(format!("{url}: {error}"));
+        let mut request = Request::builder()
+            .method(method.clone())
+            .uri(url.to_request_target());
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let agent = self.agents.get(url, trust)?;
+        let response = match method {
+            Method::HEAD | Method::GET => {
+                agent.run(request.body(()).map_err(|error| broken(&error))?)
+            }
+            _ => agent.run(request.body(body).map_err(|error| broken(&error))?),
+        };
+        let (head, body) = response.map_err(|error| broken(&error))?.into_parts();
         Ok(Response {
             url: url.clone(),
             status: head.status.as_u16(),

@@ -48,6 +48,13 @@ impl Authenticator {
         }
     }
 
+    /// Asks for tokens that allow writing, where the registry does not say itself what
+    /// a token must allow.
+    pub(super) fn for_writing(mut self) -> Self {
+        self.scope.push_str(",push");
+        self
+    }
+
     pub(super) fn credentials(&self) -> &Credentials {
         &self.credentials
     }

@@ -18,5 +18,6 @@ mod local_store;
 mod matrix;
 mod network;
 mod podman;
+mod push;
 mod repair;
 mod resume;

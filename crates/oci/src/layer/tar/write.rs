@@ -25,6 +25,9 @@ pub(crate) struct Head<'a> {
     pub(crate) link: &'a [u8],
     /// Major and minor number of a device.
     pub(crate) device: (u32, u32),
+    /// Says a size that octal digits cannot hold in base 256 (GNU), and not in an extended
+    /// header, so that the header is one block whatever the size.
+    pub(crate) binary_size: bool,
     /// Extended attributes, sorted by name.
     pub(crate) xattrs: &'a [(Vec<u8>, Vec<u8>)],
 }
@@ -59,14 +62,16 @@ impl Head<'_> {
         if self.link.len() > 100 {
             record(&mut records, b"linkpath", self.link);
         }
-        let mut number = |key: &[u8], value: u64, digits: usize| {
+        let number = |records: &mut Vec<u8>, key: &[u8], value: u64, digits: usize| {
             if octal(value, digits).is_none() {
-                record(&mut records, key, value.to_string().as_bytes());
+                record(records, key, value.to_string().as_bytes());
             }
         };
-        number(b"size", self.size, 11);
-        number(b"uid", self.uid.into(), 7);
-        number(b"gid", self.gid.into(), 7);
+        if !self.binary_size {
+            number(&mut records, b"size", self.size, 11);
+        }
+        number(&mut records, b"uid", self.uid.into(), 7);
+        number(&mut records, b"gid", self.gid.into(), 7);
         let (seconds, nanoseconds) = self.mtime;
         let fits = u64::try_from(seconds).is_ok_and(|seconds| octal(seconds, 11).is_some());
         if nanoseconds != 0 || !fits {
@@ -89,6 +94,11 @@ impl Head<'_> {
         put_number(&mut block[108..115], self.uid.into());
         put_number(&mut block[116..123], self.gid.into());
         put_number(&mut block[124..135], self.size);
+        if self.binary_size && octal(self.size, 11).is_none() {
+            block[124..136].fill(0);
+            block[124] = 0x80;
+            block[128..136].copy_from_slice(&self.size.to_be_bytes());
+        }
         put_number(
             &mut block[136..147],
             u64::try_from(self.mtime.0).unwrap_or(0),
@@ -203,6 +213,7 @@ mod tests {
             size: u64,
             seconds in -10_000_000_000i64..100_000_000_000,
             nanoseconds in 0u32..1_000_000_000,
+            binary_size: bool,
             value: Vec<u8>,
         ) {
             let xattrs = [(b"user.x".to_vec(), value.clone())];
@@ -213,6 +224,7 @@ mod tests {
                 uid,
                 gid,
                 size: size >> 1,
+                binary_size,
                 mtime: (seconds, nanoseconds),
                 xattrs: &xattrs,
                 ..Head::default()

@@ -1,0 +1,249 @@
+//! An OCI image layout in a directory as the place to write to.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use hull_sys::durable;
+use hull_sys::lock::{Lock, Wait};
+use rustix::fs::{Mode, OFlags};
+use serde_json::{Map, Value, json};
+
+use super::{Open, PushError, Target, Written};
+use crate::digest::Digest;
+use crate::manifest::write::to_bytes;
+use crate::manifest::{Descriptor, MAX_MANIFEST, OCI_INDEX};
+use crate::reference::FileReference;
+
+/// The annotation that names an image of a layout.
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The file that says that a directory is a layout.
+pub(super) const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// A layout that an image is added to.
+pub(super) struct Layout {
+    path: PathBuf,
+    name: Option<String>,
+    dir: OwnedFd,
+    blobs: OwnedFd,
+}
+
+impl Layout {
+    /// Opens the directory, and makes it a layout if it is empty or missing.
+    pub(super) fn open(reference: &FileReference) -> Result<Self, PushError> {
+        let path = reference.path().to_owned();
+        let failed = |source: io::Error| PushError::Write {
+            path: path.clone(),
+            what: "the directory of the layout".to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(&path).map_err(failed)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(&path, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
+        let is_layout = rustix::fs::accessat(
+            &dir,
+            "oci-layout",
+            rustix::fs::Access::EXISTS,
+            rustix::fs::AtFlags::empty(),
+        )
+        .is_ok();
+        if !is_layout && !hull_sys::dir::entries(&dir).map_err(failed)?.is_empty() {
+            return Err(PushError::NotALayout {
+                path,
+                reason: "there are files in it, and it is no OCI image layout".to_owned(),
+            });
+        }
+        let blobs = durable::make_dir(&dir, "blobs", 0o755)
+            .and_then(|blobs| durable::make_dir(&blobs, "sha256", 0o755))
+            .map_err(failed)?;
+        Ok(Self {
+            name: reference.name().map(str::to_owned),
+            path: path.clone(),
+            dir,
+            blobs,
+        })
+    }
+
+    fn failed(&self, what: impl Into<String>) -> impl FnOnce(io::Error) -> PushError + '_ {
+        let what = what.into();
+        move |source| PushError::Write {
+            path: self.path.clone(),
+            what,
+            source,
+        }
+    }
+
+    fn file(&self, digest: &Digest) -> Result<String, PushError> {
+        match digest {
+            Digest::Sha256(_) => Ok(digest.to_hex()),
+            Digest::Sha512(_) => Err(PushError::Unsupported {
+                place: self.place(),
+                reason: "hull writes layouts with SHA-256 alone",
+            }),
+        }
+    }
+
+    /// Writes a file without a name, and names it when it is whole and on disk.
+    fn write_blob(
+        &self,
+        digest: &Digest,
+        fill: impl FnOnce(&mut File) -> Result<(), PushError>,
+    ) -> Result<(), PushError> {
+        let name = self.file(digest)?;
+        let failed = |source: io::Error| self.failed(format!("the blob {digest}"))(source);
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.blobs, ".", flags, Mode::from_raw_mode(0o644))
+            .map_err(|error| failed(error.into()))?;
+        let mut file = File::from(file);
+        fill(&mut file)?;
+        durable::sync_file(&file).map_err(failed)?;
+        match durable::link_unnamed(&file, &self.blobs, &name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            done => done.map_err(failed),
+        }
+    }
+}
+
+impl Target for Layout {
+    fn place(&self) -> String {
+        format!("oci:{}", self.path.display())
+    }
+
+    fn parallel(&self) -> usize {
+        2
+    }
+
+    fn has(&self, blob: &Descriptor) -> Result<bool, PushError> {
+        let name = self.file(&blob.digest)?;
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        match rustix::fs::statat(&self.blobs, &name, flags) {
+            Ok(stat) => Ok(u64::try_from(stat.st_size) == Ok(blob.size)),
+            Err(rustix::io::Errno::NOENT) => Ok(false),
+            Err(error) => Err(self.failed(name)(error.into())),
+        }
+    }
+
+    fn put(&self, blob: &Descriptor, open: Open<'_>, sent: &dyn Fn(u64)) -> Result<(), PushError> {
+        let reading = |error| PushError::reading("the source".to_owned(), blob.digest, error);
+        self.write_blob(&blob.digest, |file| {
+            let mut content = open().map_err(reading)?;
+            super::tar_file::pour(&mut content, file, sent)
+                .map_err(reading)?
+                .map_err(self.failed(format!("the blob {}", blob.digest)))
+        })
+    }
+
+    fn put_document(&self, document: &Written) -> Result<(), PushError> {
+        self.write_blob(&document.digest, |file| {
+            file.write_all(&document.bytes)
+                .map_err(self.failed(format!("the manifest {}", document.digest)))
+        })
+    }
+
+    /// The commit point is the new index.json.
+    fn finish(&self, document: &Written, _: Option<&super::Image<'_>>) -> Result<(), PushError> {
+        self.put_document(document)?;
+        durable::sync_dir(&self.blobs).map_err(self.failed("blobs"))?;
+        let lock = Lock::exclusive(&self.dir, Wait::Forever);
+        let _lock = lock.map_err(|error| self.failed("locking it")(io::Error::other(error)))?;
+        let old = match hull_sys::dir::read_file_at_most(&self.dir, "index.json", MAX_MANIFEST) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(self.failed("index.json")(error)),
+        };
+        let index =
+            with_entry(old.as_deref(), document, self.name.as_deref()).map_err(|reason| {
+                PushError::NotALayout {
+                    path: self.path.clone(),
+                    reason,
+                }
+            })?;
+        let marker = durable::replace(&self.dir, "oci-layout", 0o644, MARKER);
+        marker.map_err(self.failed("oci-layout"))?;
+        durable::replace(&self.dir, "index.json", 0o644, &index).map_err(self.failed("index.json"))
+    }
+}
+
+/// An `index.json` with the image in it: in place of another of the same name, or of the
+/// one without name, or beside the others.
+pub(super) fn with_entry(
+    old: Option<&[u8]>,
+    document: &Written,
+    name: Option<&str>,
+) -> Result<Vec<u8>, String> {
+    let mut index: Map<String, Value> = match old {
+        Some(bytes) => {
+            serde_json::from_slice(bytes).map_err(|error| format!("index.json: {error}"))?
+        }
+        None => Map::new(),
+    };
+    index.insert("schemaVersion".to_owned(), json!(2));
+    let media_type = index.entry("mediaType").or_insert_with(|| json!(OCI_INDEX));
+    if media_type != OCI_INDEX {
+        return Err("index.json is no index".to_owned());
+    }
+    let mut entry = json!({
+        "mediaType": document.media_type,
+        "digest": document.digest,
+        "size": document.bytes.len(),
+    });
+    if let Some(name) = name {
+        entry["annotations"] = json!({REF_NAME: name});
+    }
+    let manifests = index.entry("manifests").or_insert_with(|| json!([]));
+    let manifests = manifests
+        .as_array_mut()
+        .ok_or("index.json has no list of manifests")?;
+    let name_of = |entry: &Value| {
+        let name = entry.get("annotations")?.get(REF_NAME)?.as_str()?;
+        Some(name.to_owned())
+    };
+    manifests.retain(|entry| name_of(entry).as_deref() != name);
+    manifests.push(entry);
+    Ok(to_bytes(&Value::Object(index)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(content: &[u8]) -> Written {
+        Written {
+            bytes: content.to_vec(),
+            digest: Digest::sha256(content),
+            media_type: crate::manifest::OCI_MANIFEST.to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_image_replaces_only_the_one_of_its_name() {
+        let add = |old: Option<&[u8]>, content: &[u8], name| {
+            with_entry(old, &written(content), name).unwrap()
+        };
+        let one = add(None, b"one", Some("1"));
+        let two = add(Some(&one), b"two", Some("2"));
+        let three = add(Some(&two), b"three", Some("1"));
+        let four = add(Some(&three), b"four", None);
+        let index: Value = serde_json::from_slice(&four).unwrap();
+        let digests: Vec<_> = index["manifests"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["digest"].clone())
+            .collect();
+        let expected =
+            [&b"two"[..], b"three", b"four"].map(|content| json!(Digest::sha256(content)));
+        assert_eq!(digests, expected);
+        assert!(with_entry(Some(b"[]"), &written(b"x"), None).is_err());
+        assert!(with_entry(Some(br#"{"manifests":{}}"#), &written(b"x"), None).is_err());
+    }
+
+    #[test]
+    fn what_else_an_index_says_is_kept() {
+        let old = br#"{"schemaVersion":2,"annotations":{"a":"b"},"manifests":[]}"#;
+        let index = with_entry(Some(old), &written(b"x"), None).unwrap();
+        let index: Value = serde_json::from_slice(&index).unwrap();
+        assert_eq!(index["annotations"]["a"], "b");
+    }
+}
