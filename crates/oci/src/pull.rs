@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hull_erofs::ObjectId;
 use hull_store::{Kind, Session, Store, StoreError, Target};
@@ -15,6 +15,7 @@ use crate::manifest::{
     Descriptor, Document, ImageConfig, Index, Layer, MAX_CONFIG, Manifest, ManifestError,
 };
 use crate::platform::Platform;
+use crate::policy::{Policy, PolicyError};
 use crate::progress::{Event, LayerInfo, Progress, Stage};
 use crate::reference::Reference;
 use crate::source::{self, Fetched, Source, SourceError, SourceOptions};
@@ -41,6 +42,8 @@ pub struct PullOptions {
     /// Where to keep partial blobs of registries, so that a pull that is killed goes on
     /// where it was; on the store's file system. By default nowhere.
     pub spool: Option<Spool>,
+    /// Which images may be pulled; without it, all.
+    pub policy: Option<Arc<Policy>>,
 }
 
 /// What a pull did.
@@ -71,6 +74,9 @@ pub enum PullError {
     /// The source did not give what was asked for.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The policy does not let the image through, or cannot be followed. Nothing was fetched.
+    #[error(transparent)]
+    Policy(#[from] Box<PolicyError>),
     /// A manifest, an index or a configuration is not one.
     #[error("{place}: {source}")]
     Document {
@@ -233,6 +239,7 @@ pub fn pull_in(
     let pull = Pull {
         session,
         source: &*source,
+        options,
         platform: options.platform.clone().unwrap_or_else(Platform::host),
         parallel: options
             .parallel
@@ -278,6 +285,7 @@ pub fn look(
     let pull = Pull {
         session: &session,
         source: &*source,
+        options,
         platform: options.platform.clone().unwrap_or_else(Platform::host),
         parallel: 1,
         spool: None,
@@ -291,6 +299,7 @@ pub fn look(
 struct Pull<'a> {
     session: &'a Session,
     source: &'a dyn Source,
+    options: &'a PullOptions,
     platform: Platform,
     parallel: usize,
     spool: Option<&'a Spool>,
@@ -304,6 +313,15 @@ struct Resolved {
     /// The digest of the document that it names.
     named: Digest,
     found: Found,
+}
+
+impl Resolved {
+    fn manifest_digest(&self) -> Digest {
+        match &self.found {
+            Found::Stored(image) => image.manifest_digest,
+            Found::Fetched(document, _) => document.digest,
+        }
+    }
 }
 
 enum Found {
@@ -360,7 +378,23 @@ impl Pull<'_> {
         })
     }
 
+    /// Finds the image, and asks the policy about it: before anything is fetched
+    /// where that is enough, else with the digests of what was found. Being in the
+    /// store already is no excuse.
     fn resolve(&self, reference: &Reference) -> Result<Resolved, PullError> {
+        let Some(policy) = &self.options.policy else {
+            return self.follow(reference);
+        };
+        policy.check_before(reference).map_err(Box::new)?;
+        let resolved = self.follow(reference)?;
+        let digests = [resolved.named, resolved.manifest_digest()];
+        policy
+            .check(reference, &digests, &self.options.source)
+            .map_err(Box::new)?;
+        Ok(resolved)
+    }
+
+    fn follow(&self, reference: &Reference) -> Result<Resolved, PullError> {
         if let Some(digest) = reference.digest()
             && let Some(found) = self.find_stored(digest)?
         {

@@ -110,6 +110,8 @@ pub enum Asked {
     Manifest(String),
     /// A blob.
     Blob(Digest),
+    /// The list of what refers to a manifest.
+    Referrers(Digest),
 }
 
 impl fmt::Display for Asked {
@@ -117,6 +119,7 @@ impl fmt::Display for Asked {
         match self {
             Self::Manifest(selector) => write!(f, "the manifest {selector}"),
             Self::Blob(digest) => write!(f, "the blob {digest}"),
+            Self::Referrers(digest) => write!(f, "what refers to {digest}"),
         }
     }
 }

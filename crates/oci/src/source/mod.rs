@@ -196,6 +196,12 @@ pub trait Source: Send + Sync + fmt::Debug {
         None
     }
 
+    /// What refers to the manifest of that digest, such as signatures: an index, unchecked,
+    /// as the registry lists it. None where the place keeps no such lists.
+    fn referrers(&self, _digest: &Digest) -> Result<Option<Vec<u8>>, SourceError> {
+        Ok(None)
+    }
+
     /// Tells that what came was not the blob; whether somebody else can be asked for it.
     fn distrust(&self, _descriptor: &Descriptor) -> bool {
         false

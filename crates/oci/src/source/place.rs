@@ -13,7 +13,7 @@ use super::secret::Secret;
 use super::token::Authenticator;
 use super::url::{Scheme, Url};
 use crate::digest::{BlobError, Digest};
-use crate::manifest::MANIFEST_TYPES;
+use crate::manifest::{MANIFEST_TYPES, OCI_INDEX};
 use crate::reference::RegistryReference;
 
 /// A repository in a registry, with what was learned of it.
@@ -129,6 +129,7 @@ impl Place {
         let accept = match asked {
             Asked::Manifest(_) => MANIFEST_TYPES.join(", "),
             Asked::Blob(_) => "*/*".to_owned(),
+            Asked::Referrers(_) => OCI_INDEX.to_owned(),
         };
         let get = |scheme| {
             let url = self.url(scheme, asked)?;
@@ -170,6 +171,7 @@ impl Place {
         let path = match asked {
             Asked::Manifest(selector) => format!("/v2/{repository}/manifests/{selector}"),
             Asked::Blob(digest) => format!("/v2/{repository}/blobs/{digest}"),
+            Asked::Referrers(digest) => format!("/v2/{repository}/referrers/{digest}"),
         };
         Url::new(scheme, self.host(), &path)
             .map_err(|error| Fault::Transport(format!("{}: {error}", self.host())))

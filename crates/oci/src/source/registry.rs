@@ -107,6 +107,14 @@ impl Source for Registry {
         Some(Box::new(body))
     }
 
+    fn referrers(&self, digest: &Digest) -> Result<Option<Vec<u8>>, SourceError> {
+        let asked = Asked::Referrers(*digest);
+        let mut patience = Patience::new(self.remote.retry);
+        let take = |place: &Place| place.get(&asked)?.read_body(MAX_MANIFEST);
+        let (_, bytes) = self.remote.ask(&asked, 0, &mut patience, take)?;
+        Ok(Some(bytes))
+    }
+
     fn distrust(&self, descriptor: &Descriptor) -> bool {
         self.remote.distrust(&descriptor.digest)
     }

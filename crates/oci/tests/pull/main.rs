@@ -21,3 +21,4 @@ mod podman;
 mod push;
 mod repair;
 mod resume;
+mod signatures;

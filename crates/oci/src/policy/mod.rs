@@ -1,0 +1,220 @@
+//! containers-policy.json(5): which images may be pulled, and who must have signed them.
+//!
+//! A signature names a manifest by its digest. hull checks that against the
+//! digest of the very bytes that it goes on with: those of the document that the
+//! reference names, which may be an index, or of the image's own manifest that it
+//! leads to. What hull cannot check is refused, never skipped.
+
+mod attached;
+mod bundle;
+mod error;
+mod file;
+mod identity;
+mod key;
+mod payload;
+mod registries_d;
+mod scope;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use self::error::{Mistrust, PolicyError};
+use self::identity::Identity;
+use self::key::Keys;
+use self::registries_d::Attachments;
+use crate::digest::Digest;
+use crate::reference::Reference;
+use crate::source::SourceOptions;
+
+/// The most signatures of one image that are looked at.
+pub const MAX_SIGNATURES: usize = 64;
+/// The longest signature, payload or bundle that is read, in bytes.
+pub const MAX_SIGNATURE: u64 = 1 << 20;
+
+/// What a policy.json says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// The file it came from, for messages.
+    path: PathBuf,
+    default: Vec<Requirement>,
+    /// Transport, scope, requirements.
+    transports: BTreeMap<String, BTreeMap<String, Vec<Requirement>>>,
+}
+
+/// What an image must fulfil; all of those of its scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Requirement {
+    AcceptAnything,
+    Reject,
+    /// A signature as cosign makes it, by one of these keys.
+    Sigstore {
+        keys: Keys,
+        identity: Identity,
+    },
+    /// One that hull cannot check; the text says which.
+    Uncheckable(String),
+}
+
+/// A signature that says something about an image, yet to be checked.
+#[derive(Debug)]
+enum Candidate {
+    /// What was signed, and the signature over it.
+    Simple {
+        payload: Vec<u8>,
+        signature: Vec<u8>,
+    },
+    /// A bundle of sigstore's.
+    Bundle(bundle::Bundle),
+}
+
+impl Policy {
+    /// Reads the policy that counts: the user's, else the machine's; nothing where
+    /// there is none.
+    pub fn load(options: &SourceOptions) -> Result<Option<Self>, PolicyError> {
+        let path = options
+            .config
+            .best_first()
+            .map(|dir| dir.join("policy.json"))
+            .find(|path| path.exists());
+        path.map(|path| Self::read(&path)).transpose()
+    }
+
+    /// Reads the policy in this file.
+    pub fn read(path: &Path) -> Result<Self, PolicyError> {
+        file::read(path)
+    }
+
+    /// Whether an image that no scope mentions is accepted whoever made it: such a
+    /// policy protects nothing that it does not name.
+    pub fn accepts_anything(&self) -> bool {
+        self.default
+            .iter()
+            .all(|requirement| *requirement == Requirement::AcceptAnything)
+    }
+
+    /// Refuses what is refused whatever its signatures; asks nobody.
+    pub(crate) fn check_before(&self, reference: &Reference) -> Result<(), PolicyError> {
+        let (scope, requirements) = self.requirements(reference)?;
+        for requirement in requirements {
+            match requirement {
+                Requirement::Reject => {
+                    return Err(self.refuse(reference, &scope, Mistrust::Rejected));
+                }
+                Requirement::Uncheckable(what) => {
+                    let what = Mistrust::Uncheckable(what.clone());
+                    return Err(self.refuse(reference, &scope, what));
+                }
+                Requirement::AcceptAnything | Requirement::Sigstore { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the requirements for an image whose documents have these digests: the
+    /// one that the reference names, and the manifest that it led to.
+    pub(crate) fn check(
+        &self,
+        reference: &Reference,
+        digests: &[Digest],
+        options: &SourceOptions,
+    ) -> Result<(), PolicyError> {
+        self.check_before(reference)?;
+        let (scope, requirements) = self.requirements(reference)?;
+        for requirement in requirements {
+            let Requirement::Sigstore { keys, identity } = requirement else {
+                continue;
+            };
+            let refuse = |why| self.refuse(reference, &scope, why);
+            let Reference::Registry(named) = reference else {
+                return Err(refuse(Mistrust::NoPlace));
+            };
+            let keys = keys.load()?;
+            let attachments = Attachments::find(named, options)?;
+            let candidates = attached::fetch(named, digests, &attachments, options)?;
+            let mut reasons = Vec::new();
+            let accepted = candidates.iter().any(|candidate| {
+                match accept(candidate, &keys, identity, named, digests) {
+                    Ok(()) => true,
+                    Err(reason) => {
+                        reasons.push(reason);
+                        false
+                    }
+                }
+            });
+            if !accepted {
+                return Err(refuse(Mistrust::Signatures {
+                    attachments: attachments.are_used,
+                    reasons,
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    /// The requirements of the most specific scope that fits, and its name.
+    fn requirements(&self, reference: &Reference) -> Result<(String, &[Requirement]), PolicyError> {
+        let transport = scope::transport(reference);
+        let Some(scopes) = self.transports.get(transport) else {
+            return Ok(("default".to_owned(), &self.default));
+        };
+        if scope::is_unnamed(reference) && scopes.keys().any(|scope| !scope.is_empty()) {
+            // Which of them fits cannot be told, so the strictest might be passed over.
+            let what = Mistrust::Uncheckable(format!("the scopes of {transport}"));
+            return Err(self.refuse(reference, transport, what));
+        }
+        for scope in scope::of(reference) {
+            if let Some(requirements) = scopes.get(&scope) {
+                return Ok((format!("{transport} {scope:?}"), requirements));
+            }
+        }
+        Ok(("default".to_owned(), &self.default))
+    }
+
+    fn refuse(&self, reference: &Reference, scope: &str, why: Mistrust) -> PolicyError {
+        PolicyError::Refused {
+            reference: reference.to_string(),
+            path: self.path.clone(),
+            scope: scope.to_owned(),
+            why: Box::new(why),
+        }
+    }
+}
+
+/// Whether one signature is by one of the keys, for this content and this name.
+fn accept(
+    candidate: &Candidate,
+    keys: &[key::PublicKey],
+    identity: &Identity,
+    named: &crate::reference::RegistryReference,
+    digests: &[Digest],
+) -> Result<(), String> {
+    let by_key = |message: &[u8], signature: &[u8]| {
+        let verified = keys.iter().any(|key| key.verify(message, signature));
+        verified
+            .then_some(())
+            .ok_or("it is not by a key of the policy".to_owned())
+    };
+    match candidate {
+        Candidate::Simple { payload, signature } => {
+            by_key(payload, signature)?;
+            let claim = payload::Claim::parse(payload, payload::COSIGN)?;
+            claim.check_digest(digests)?;
+            identity.check(named, &claim.reference)
+        }
+        Candidate::Bundle(bundle) => {
+            by_key(&bundle.signed, &bundle.signature)?;
+            bundle.check_digest(digests)?;
+            // A bundle names no repository, so only a digest says what is meant.
+            match named.digest() {
+                Some(_) => Ok(()),
+                None => Err(
+                    "it is a bundle, which names no repository: name the image by its digest"
+                        .to_owned(),
+                ),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
