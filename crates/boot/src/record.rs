@@ -121,6 +121,9 @@ pub struct ImageRecord {
     pub created: Option<String>,
     /// The image's architecture in OCI's spelling (`amd64`).
     pub architecture: String,
+    /// Upgrades must obey a signature policy that does not accept just anything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub enforce_policy: bool,
 }
 
 /// Which composefs image a deployment boots.
@@ -310,6 +313,7 @@ mod tests {
                 version: Some("1".into()),
                 created: None,
                 architecture: "amd64".into(),
+                enforce_policy: false,
             },
             composefs: ComposefsRecord {
                 digest: digest(0xab),

@@ -14,6 +14,7 @@ use hull_deploy::update::UpdateError;
 use hull_disk::install::InstallError;
 use hull_disk::install_config::InstallConfigError;
 use hull_erofs::transform::TransformError;
+use hull_oci::PolicyError;
 use hull_oci::PullError;
 use hull_oci::layer::MergeError;
 use hull_oci::push::PushError;
@@ -92,6 +93,9 @@ pub(crate) enum Failure {
     /// The configuration of registries cannot be followed.
     #[error(transparent)]
     Registries(#[from] RegistriesError),
+    /// The signature policy cannot be followed.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// It is not clear which deployment is meant.
     #[error(transparent)]
     Select(#[from] SelectError),
@@ -124,14 +128,6 @@ pub(crate) enum Failure {
         /// The reason.
         #[source]
         source: io::Error,
-    },
-    /// The command line asks for what is not there yet.
-    #[error("{option} cannot be used: {reason}")]
-    Refused {
-        /// The option or argument.
-        option: &'static str,
-        /// Why not.
-        reason: &'static str,
     },
     /// `help` was asked about a command that does not exist.
     #[error("there is no command {0:?}")]

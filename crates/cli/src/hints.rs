@@ -72,11 +72,13 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
             USAGE,
         ),
         Failure::Reboot(_) => (Some("`systemctl reboot` starts the new system"), FAILED),
-        Failure::Refused { .. } => (Some("leave it out; nothing was changed"), USAGE),
         Failure::NoCommand(_) => (Some("`hull help` lists the commands"), USAGE),
         Failure::Output(_) | Failure::Serialize(_) => (None, FAILED),
         Failure::ShortName(_) => (None, USAGE),
-        Failure::Registries(_) | Failure::Write { .. } | Failure::Read { .. } => (None, FAILED),
+        Failure::Policy(_)
+        | Failure::Registries(_)
+        | Failure::Write { .. }
+        | Failure::Read { .. } => (None, FAILED),
     }
 }
 
@@ -298,11 +300,7 @@ mod tests {
 
     #[test]
     fn wrong_usage_and_failure_have_codes_of_their_own() {
-        let refused = Failure::Refused {
-            option: "--x",
-            reason: "y",
-        };
-        assert_eq!(advice(&refused).1, USAGE);
+        assert_eq!(advice(&Failure::NoCommand("x".into())).1, USAGE);
         assert_eq!(advice(&RunningError::NotRoot.into()).1, FAILED);
     }
 }

@@ -34,11 +34,6 @@ fn help_is_no_error_and_wrong_usage_is_2() {
         &["upgrade", "--check", "--apply"],
         &["upgrade", "--progress-fd", "2"],
         &["help", "frobnicate"],
-        &[
-            "switch",
-            "--enforce-container-sigpolicy",
-            "registry.example/os",
-        ],
         &["switch", "not//an image"],
     ] {
         let output = hull(arguments);

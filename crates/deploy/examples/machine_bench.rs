@@ -83,6 +83,7 @@ impl Bench {
             "(no goal)",
         );
         let request = InstallRequest {
+            enforce_policy: false,
             target: self.v1.clone(),
             kernel_arguments: vec!["quiet".into()],
             root_ssh_keys: None,

@@ -45,6 +45,8 @@ pub struct InstallRequest {
     pub esp_partuuid: String,
     /// hull's setup-root, for an image that has none.
     pub setup_root: Option<Vec<u8>>,
+    /// Whether upgrades must obey a signature policy.
+    pub enforce_policy: bool,
 }
 
 /// An image that was pulled into the new machine's store, and what it says.
@@ -148,6 +150,7 @@ pub fn install(
             kernel_arguments: request.kernel_arguments,
             previous: None,
             setup_root: request.setup_root,
+            enforce_policy: request.enforce_policy,
             etc_additions,
         },
     )?;

@@ -60,6 +60,8 @@ pub struct StageRequest {
     pub previous: Option<DeploymentName>,
     /// hull's setup-root, for an image that has none.
     pub setup_root: Option<Vec<u8>>,
+    /// Whether upgrades must obey a signature policy.
+    pub enforce_policy: bool,
     /// Files that an installer adds to /etc, by path below it.
     pub etc_additions: BTreeMap<String, Vec<u8>>,
 }
@@ -101,7 +103,7 @@ pub fn plan(
     // without hull could never say that it came up: both start uncounted.
     let counted = request.previous.is_some() && sealed.facts.has_hull;
     let record = Record {
-        image: image_record(image, request.reference),
+        image: image_record(image, request.reference, request.enforce_policy),
         composefs: ComposefsRecord {
             digest: sealed.digest,
             verity: has_verity(machine, &sealed.digest)?,
@@ -148,13 +150,14 @@ fn second_initrd(
     Ok(Some(initrd::pack(setup_root)))
 }
 
-pub(crate) fn image_record(image: &Image, reference: String) -> ImageRecord {
+pub(crate) fn image_record(image: &Image, reference: String, enforce_policy: bool) -> ImageRecord {
     ImageRecord {
         reference,
         manifest_digest: image.manifest_digest.to_string(),
         version: image.config.version().map(str::to_owned),
         created: image.config.created.clone(),
         architecture: image.config.platform.architecture.clone(),
+        enforce_policy,
     }
 }
 

@@ -190,6 +190,7 @@ pub(crate) mod fixtures {
                     version: Some(n.to_string()),
                     created: None,
                     architecture: "amd64".into(),
+                    enforce_policy: false,
                 },
                 composefs: ComposefsRecord {
                     digest: name(n).digest,

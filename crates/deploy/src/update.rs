@@ -178,6 +178,17 @@ fn goal_reference(state: &HostState, goal: &Goal) -> Result<Reference, UpdateErr
     }
 }
 
+/// How to pull: as was asked for, and an upgrade as strictly as what it follows
+/// was set up.
+fn pull_options(state: &HostState, goal: &Goal, options: &PullOptions) -> PullOptions {
+    let remembered = matches!(goal, Goal::Upgrade)
+        && current(state).is_some_and(|deployment| deployment.record.image.enforce_policy);
+    PullOptions {
+        enforce_policy: options.enforce_policy || remembered,
+        ..options.clone()
+    }
+}
+
 /// Asks what the goal leads to. Nothing is written.
 pub fn check(
     machine: &Machine,
@@ -186,9 +197,10 @@ pub fn check(
 ) -> Result<Available, UpdateError> {
     let state = machine.observe()?;
     let reference = goal_reference(&state, goal)?;
-    let image = hull_oci::look(&machine.store, &reference, options)?;
+    let options = pull_options(&state, goal, options);
+    let image = hull_oci::look(&machine.store, &reference, &options)?;
     let digest = image.manifest_digest.to_string();
-    let having = having(&state, &reference, &digest);
+    let having = having(&state, &reference, &digest, options.enforce_policy);
     Ok(Available {
         known_bad: having.is_some_and(|having| having.is_bad),
         reference,
@@ -207,12 +219,18 @@ struct Having {
 
 /// The deployment with that manifest that makes an update unnecessary: it is
 /// what runs or what is next; or it was tried, and given up.
-fn having(state: &HostState, reference: &Reference, digest: &str) -> Option<Having> {
+fn having(
+    state: &HostState,
+    reference: &Reference,
+    digest: &str,
+    enforce_policy: bool,
+) -> Option<Having> {
     let reference = reference.to_string();
     let follows = |found: &&Deployment| {
         found.record.image.manifest_digest == digest && found.record.image.reference == reference
     };
-    if let Some(found) = current(state).filter(follows) {
+    let as_strict = |found: &&Deployment| found.record.image.enforce_policy == enforce_policy;
+    if let Some(found) = current(state).filter(follows).filter(as_strict) {
         return Some(Having {
             deployment: found.name,
             is_bad: state.is_bad(&found.name),
@@ -241,14 +259,19 @@ pub fn update(
 ) -> Result<Outcome, UpdateError> {
     let observed = machine.observe()?;
     let reference = goal_reference(&observed, &request.goal)?;
+    let request = UpdateRequest {
+        pull: pull_options(&observed, &request.goal, &request.pull),
+        ..request.clone()
+    };
+    let enforce_policy = request.pull.enforce_policy;
     let session = machine.store.session()?;
     // The long part goes without the machine's lock: nobody waits for a network.
     let (image, downloaded_bytes) =
-        obtain(machine, &session, &observed, &reference, request, progress)?;
+        obtain(machine, &session, &observed, &reference, &request, progress)?;
     let _lock = machine.lock()?;
     let state = machine.observe()?;
     let digest = image.manifest_digest.to_string();
-    if let Some(outcome) = settled(&state, &reference, &digest, &request.goal) {
+    if let Some(outcome) = settled(&state, &reference, &digest, &request) {
         return Ok(outcome);
     }
     if request.download_only {
@@ -257,9 +280,9 @@ pub fn update(
     let sealed = seal::seal(&session, &image)?;
     let kernel_arguments = kernel_arguments(machine, &state, &sealed)?;
     if let Some(found) = same_system(&state, &sealed, &kernel_arguments) {
-        return relabel(machine, &session, found, &image, &reference);
+        return relabel(machine, &session, found, &image, &reference, enforce_policy);
     }
-    let stage_request = stage_request(machine, request, &reference, kernel_arguments);
+    let stage_request = stage_request(machine, &request, &reference, kernel_arguments);
     let plan = stage::plan(machine, &state, &sealed, &image, stage_request)?;
     let conflicts = etc_preview::conflicts(machine, &sealed)?;
     let files = &plan.record.boot_files;
@@ -290,6 +313,7 @@ pub(crate) fn stage_request(
         kernel_arguments,
         previous: machine.booted,
         setup_root: request.setup_root.clone(),
+        enforce_policy: request.pull.enforce_policy,
         etc_additions: BTreeMap::new(),
     }
 }
@@ -332,8 +356,14 @@ pub(crate) fn keeping(options: &PullOptions) -> PullOptions {
     }
 }
 
-fn settled(state: &HostState, reference: &Reference, digest: &str, goal: &Goal) -> Option<Outcome> {
-    let Having { deployment, is_bad } = having(state, reference, digest)?;
+fn settled(
+    state: &HostState,
+    reference: &Reference,
+    digest: &str,
+    request: &UpdateRequest,
+) -> Option<Outcome> {
+    let strict = request.pull.enforce_policy;
+    let Having { deployment, is_bad } = having(state, reference, digest, strict)?;
     let manifest_digest = digest.to_owned();
     if !is_bad {
         return Some(Outcome::UpToDate {
@@ -342,7 +372,7 @@ fn settled(state: &HostState, reference: &Reference, digest: &str, goal: &Goal) 
         });
     }
     // Who names the image again wants it tried again.
-    matches!(goal, Goal::Upgrade).then_some(Outcome::KnownBad {
+    matches!(request.goal, Goal::Upgrade).then_some(Outcome::KnownBad {
         deployment,
         manifest_digest,
     })
@@ -407,11 +437,12 @@ fn relabel(
     found: &Deployment,
     image: &Image,
     reference: &Reference,
+    enforce_policy: bool,
 ) -> Result<Outcome, UpdateError> {
     let stream = image.stream();
     stage::set_references(session, &found.name, &stream)?;
     let record = Record {
-        image: stage::image_record(image, reference.to_string()),
+        image: stage::image_record(image, reference.to_string(), enforce_policy),
         ..found.record.clone()
     };
     let directory = machine.deployment_dir(&found.name)?;

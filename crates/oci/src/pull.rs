@@ -44,6 +44,8 @@ pub struct PullOptions {
     pub spool: Option<Spool>,
     /// Which images may be pulled; without it, all.
     pub policy: Option<Arc<Policy>>,
+    /// Pulls nothing unless there is a policy, whose default does not accept anything.
+    pub enforce_policy: bool,
 }
 
 /// What a pull did.
@@ -382,7 +384,11 @@ impl Pull<'_> {
     /// where that is enough, else with the digests of what was found. Being in the
     /// store already is no excuse.
     fn resolve(&self, reference: &Reference) -> Result<Resolved, PullError> {
-        let Some(policy) = &self.options.policy else {
+        let policy = self.options.policy.as_deref();
+        if self.options.enforce_policy {
+            Policy::require(policy).map_err(Box::new)?;
+        }
+        let Some(policy) = policy else {
             return self.follow(reference);
         };
         policy.check_before(reference).map_err(Box::new)?;

@@ -119,7 +119,11 @@ pub(crate) struct Switch {
     #[arg(long)]
     pub(crate) retain: bool,
 
-    /// Refused: hull does not check signatures yet
+    /// Pull only with a signature policy, now and at every upgrade
+    ///
+    /// /etc/containers/policy.json must be there, and its default must not accept
+    /// anything (insecureAcceptAnything). Upgrades obey the policy of the machine
+    /// itself, and remember that it is enforced until the next switch.
     #[arg(long)]
     pub(crate) enforce_container_sigpolicy: bool,
 

@@ -138,7 +138,11 @@ pub(crate) struct ToDisk {
     )]
     pub(crate) bootloader: Option<Bootloader>,
 
-    /// Refused: hull does not check signatures yet
+    /// Pull only with a signature policy, now and at every upgrade
+    ///
+    /// /etc/containers/policy.json must be there, and its default must not accept
+    /// anything (insecureAcceptAnything). Upgrades obey the policy of the machine
+    /// itself, and remember that it is enforced until the next switch.
     #[arg(long, help_heading = "For scripts made for bootc")]
     pub(crate) enforce_container_sigpolicy: bool,
 

@@ -17,7 +17,7 @@ use crate::output;
 /// Prints the tree of an image.
 pub(crate) fn run(args: &Dump, context: &Context<'_>) -> Result<(), Failure> {
     let reference = sources::reference(&args.image, Transport::Registry)?;
-    let options = sources::pull_options(&args.auth, context);
+    let options = sources::pull_options(&args.auth, context)?;
     with_store(args.store.as_deref(), |store| {
         let pulled = hull_oci::pull(store, &reference, &options, &Silent)?;
         let mut tree = pulled.image.tree(store)?;

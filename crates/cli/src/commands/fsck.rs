@@ -21,7 +21,7 @@ pub(crate) fn run(args: &Fsck, context: &Context<'_>) -> Result<ExitCode, Failur
     let shown = progress::start(&args.progress(), context.environment)?;
     let mut report = check(&machine, args, &shown)?;
     if args.repair && !report.is_sound() {
-        let pull = sources::pull_options(&args.auth, context);
+        let pull = sources::pull_options(&args.auth, context)?;
         let repaired = repair::execute(&mut machine, &report, &pull, &Pulling::new(&shown))?;
         let mut failures = repaired.failures.into_iter();
         if let Some(first) = failures.next() {

@@ -62,7 +62,7 @@ pub(crate) fn push(args: &Push, context: &Context<'_>) -> Result<ExitCode, Failu
 }
 
 fn options(auth: &Auth, context: &Context<'_>) -> CopyOptions {
-    let source = sources::pull_options(auth, context).source;
+    let source = sources::source_options(auth, context);
     CopyOptions {
         target: source.clone(),
         source,

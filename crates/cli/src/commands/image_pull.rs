@@ -16,7 +16,7 @@ use crate::render::quantity;
 pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<ExitCode, Failure> {
     let reference = sources::reference(&args.image, Transport::Registry)?;
     progress::check(&args.progress)?;
-    let mut options = sources::pull_options(&args.auth, context);
+    let mut options = sources::pull_options(&args.auth, context)?;
     options.platform.clone_from(&args.platform.platform);
     options.ref_name = image::name_ref(&sources::name(&reference));
     let store = sources::store(&args.store, sources::Missing::Made)?;

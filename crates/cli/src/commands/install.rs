@@ -14,10 +14,9 @@ use hull_disk::install::{
 };
 use hull_disk::plan::Architecture;
 use hull_disk::target::TargetKind;
-use hull_oci::{Platform, PullOptions, Reference};
+use hull_oci::{Platform, Policy, PullOptions, Reference};
 use hull_store::Verity;
 
-use super::switch::NO_SIGNATURES;
 use super::{Context, setup_root, sources};
 use crate::args::Transport;
 use crate::args::install::{Filesystem, ToDisk};
@@ -55,7 +54,10 @@ pub(crate) fn run(args: &ToDisk, context: &Context<'_>) -> Result<ExitCode, Fail
             .map(read_keys)
             .transpose()?,
         setup_root: setup_root::find()?,
-        pull: sources::pull_options(&args.auth, context),
+        pull: PullOptions {
+            enforce_policy: args.enforce_container_sigpolicy,
+            ..sources::pull_options(&args.auth, context)?
+        },
         // A file is made from the image alone: the same input, the same bytes.
         timeless: preparation.observation().kind != TargetKind::Device,
         pulling: Pulling::new(&shown),
@@ -74,12 +76,6 @@ pub(crate) fn run(args: &ToDisk, context: &Context<'_>) -> Result<ExitCode, Fail
 
 /// What bootc's scripts may say, and hull can't do or need not be told.
 fn refuse(args: &ToDisk) -> Result<(), Failure> {
-    if args.enforce_container_sigpolicy {
-        return Err(Failure::Refused {
-            option: "--enforce-container-sigpolicy",
-            reason: NO_SIGNATURES,
-        });
-    }
     if args.via_loopback && !args.progress.quiet {
         output::note("--via-loopback is not needed: hull writes to files without a loop device.");
     }
@@ -187,12 +183,19 @@ impl Stage for System<'_> {
 
     fn install(&mut self, facts: &Facts) -> Result<(), StageError> {
         let (machine, fetched) = self.made.as_ref().ok_or("the image was not fetched")?;
+        // The image may demand it too; what was pulled went through the policy that there is.
+        let enforce_policy =
+            self.pull.enforce_policy || facts.config.enforce_container_sigpolicy.unwrap_or(false);
+        if enforce_policy {
+            Policy::require(self.pull.policy.as_deref())?;
+        }
         let request = InstallRequest {
             target: self.target.clone(),
             kernel_arguments: facts.kernel_arguments.clone(),
             root_ssh_keys: self.keys.clone(),
             esp_partuuid: facts.identity.esp_partition.to_string(),
             setup_root: self.setup_root.clone(),
+            enforce_policy,
         };
         system::install(machine, fetched, request)?;
         Ok(())

@@ -43,7 +43,7 @@ fn files_of_image(
     context: &Context<'_>,
 ) -> Result<Vec<(String, String)>, Failure> {
     let reference = sources::reference(image, Transport::Registry)?;
-    let options = sources::pull_options(&args.auth, context);
+    let options = sources::pull_options(&args.auth, context)?;
     with_store(None, |store| {
         let pulled = hull_oci::pull(store, &reference, &options, &Silent)?;
         let (_, facts) = seal::inspect(store, &pulled.image)?;

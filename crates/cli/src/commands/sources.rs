@@ -1,9 +1,10 @@
 //! Where images and passwords come from on this machine.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use hull_oci::source::{Helpers, RegistriesConf, SourceOptions};
-use hull_oci::{PullOptions, Reference, ReferenceError};
+use hull_oci::{Policy, PullOptions, Reference, ReferenceError};
 use hull_store::{Store, Verity};
 use rustix::fs::{Mode, OFlags};
 
@@ -12,8 +13,19 @@ use crate::args::images::StoreOptions;
 use crate::args::{Auth, Transport};
 use crate::failure::Failure;
 
-/// How to pull, as the command line and the environment say.
-pub(crate) fn pull_options(auth: &Auth, context: &Context<'_>) -> PullOptions {
+/// How to pull, as the command line, the environment and the machine's policy say.
+pub(crate) fn pull_options(auth: &Auth, context: &Context<'_>) -> Result<PullOptions, Failure> {
+    let source = source_options(auth, context);
+    let policy = Policy::load(&source)?;
+    Ok(PullOptions {
+        source,
+        policy: policy.map(Arc::new),
+        ..PullOptions::default()
+    })
+}
+
+/// How to reach places, as the command line and the environment say.
+pub(crate) fn source_options(auth: &Auth, context: &Context<'_>) -> SourceOptions {
     let mut source = SourceOptions::for_root(Path::new("/"));
     source.trust_loopback = true;
     source.auth.explicit = auth.authfile.clone();
@@ -27,10 +39,7 @@ pub(crate) fn pull_options(auth: &Auth, context: &Context<'_>) -> PullOptions {
     source.proxies = context.environment.proxies.clone();
     source.storage.home = context.environment.home.clone();
     source.storage.conf = context.environment.storage_conf.clone();
-    PullOptions {
-        source,
-        ..PullOptions::default()
-    }
+    source
 }
 
 /// What to do where there is no store.

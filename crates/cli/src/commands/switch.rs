@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use hull_deploy::update::Goal;
+use hull_oci::PullOptions;
 
 use super::update::{self, Wish};
 use super::{Context, sources, this_machine};
@@ -10,24 +11,17 @@ use crate::args::host::Switch;
 use crate::failure::Failure;
 use crate::progress;
 
-/// Why no signature can be asked for.
-pub(crate) const NO_SIGNATURES: &str =
-    "hull does not check signatures yet, and an image must not pass for checked";
-
 /// Follows another reference.
 pub(crate) fn run(args: &Switch, context: &Context<'_>) -> Result<ExitCode, Failure> {
-    if args.enforce_container_sigpolicy {
-        return Err(Failure::Refused {
-            option: "--enforce-container-sigpolicy",
-            reason: NO_SIGNATURES,
-        });
-    }
     let reference = sources::reference(&args.image, args.transport)?;
     progress::check(&args.progress)?;
     let machine = this_machine()?;
     let wish = Wish {
         goal: Goal::Switch(reference),
-        pull: sources::pull_options(&args.auth, context),
+        pull: PullOptions {
+            enforce_policy: args.enforce_container_sigpolicy,
+            ..sources::pull_options(&args.auth, context)?
+        },
         download_only: false,
         from_downloaded: false,
         apply: args.apply,

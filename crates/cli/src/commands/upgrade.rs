@@ -19,7 +19,7 @@ pub(crate) fn run(args: &Upgrade, context: &Context<'_>) -> Result<ExitCode, Fai
     let machine = this_machine()?;
     let wish = Wish {
         goal: Goal::Upgrade,
-        pull: sources::pull_options(&args.auth, context),
+        pull: sources::pull_options(&args.auth, context)?,
         download_only: args.download_only,
         from_downloaded: args.from_downloaded,
         apply: args.apply,

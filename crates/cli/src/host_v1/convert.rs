@@ -90,7 +90,10 @@ fn boot_entry(seen: &Observation, deployment: &Deployment) -> BootEntry {
         .unwrap_or(at_next_boot);
     BootEntry {
         image: Some(ImageStatus {
-            image: image_reference(&record.image.reference),
+            image: ImageReference {
+                signature: record.image.enforce_policy.then_some("containerPolicy"),
+                ..image_reference(&record.image.reference)
+            },
             version: record.image.version.clone(),
             timestamp: record.image.created.as_deref().and_then(timestamp::checked),
             image_digest: record.image.manifest_digest.clone(),
@@ -184,6 +187,7 @@ pub(super) fn image_reference(text: &str) -> ImageReference {
     ImageReference {
         image,
         transport: transport.to_owned(),
+        signature: None,
     }
 }
 

@@ -24,6 +24,7 @@ fn deployment(n: u8) -> Deployment {
         name: name(n),
         record: Record {
             image: ImageRecord {
+                enforce_policy: false,
                 reference: "docker://registry.example/os/debian:stable".into(),
                 manifest_digest: digest(&n.to_string()),
                 version: Some(n.to_string()),

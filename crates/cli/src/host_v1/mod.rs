@@ -104,6 +104,9 @@ pub(crate) struct ImageReference {
     pub(crate) image: String,
     /// `registry`, `oci`, `oci-archive`.
     pub(crate) transport: String,
+    /// `containerPolicy` where upgrades must obey a signature policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) signature: Option<&'static str>,
 }
 
 /// How a deployment is booted.

@@ -11,5 +11,6 @@ mod dry_run;
 mod full_disks;
 mod image;
 mod life;
+mod policy;
 mod repair;
 mod world;

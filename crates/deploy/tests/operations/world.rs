@@ -135,6 +135,7 @@ impl World {
             &machine,
             &fetched,
             InstallRequest {
+                enforce_policy: false,
                 target: source,
                 kernel_arguments: vec!["root=UUID=1".into(), "quiet".into()],
                 root_ssh_keys: Some(b"ssh-ed25519 AAAA test".to_vec()),

@@ -92,6 +92,18 @@ impl Policy {
             .all(|requirement| *requirement == Requirement::AcceptAnything)
     }
 
+    /// The policy, where one is to be enforced: there must be one, and its default
+    /// must not accept anything.
+    pub fn require(policy: Option<&Self>) -> Result<&Self, PolicyError> {
+        match policy {
+            None => Err(PolicyError::Missing),
+            Some(policy) if policy.accepts_anything() => Err(PolicyError::Open {
+                path: policy.path.clone(),
+            }),
+            Some(policy) => Ok(policy),
+        }
+    }
+
     /// Refuses what is refused whatever its signatures; asks nobody.
     pub(crate) fn check_before(&self, reference: &Reference) -> Result<(), PolicyError> {
         let (scope, requirements) = self.requirements(reference)?;
