@@ -37,7 +37,7 @@ pub struct PullOptions {
     /// The name of the reference that keeps the image (below `streams/refs`);
     /// by default [`default_ref`].
     pub ref_name: Option<String>,
-    /// How many layers to fetch at once; by default 2 to 4, after the processors.
+    /// How many layers to fetch at once; by default 4.
     pub parallel: Option<NonZeroUsize>,
     /// Where to keep partial blobs of registries, so that a pull that is killed goes on
     /// where it was; on the store's file system. By default nowhere.
@@ -243,9 +243,7 @@ pub fn pull_in(
         source: &*source,
         options,
         platform: options.platform.clone().unwrap_or_else(Platform::host),
-        parallel: options
-            .parallel
-            .map_or_else(default_parallelism, NonZeroUsize::get),
+        parallel: options.parallel.map_or(PARALLEL, NonZeroUsize::get),
         spool: options.spool.as_ref(),
         resumed: AtomicU64::new(0),
         progress,
@@ -257,9 +255,8 @@ pub fn pull_in(
     Ok(pulled)
 }
 
-fn default_parallelism() -> usize {
-    std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 4))
-}
+/// As many as that some work while others wait for a server or for the disk.
+const PARALLEL: usize = 4;
 
 /// What a reference leads to, and what a pull of it would fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]

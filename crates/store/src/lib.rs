@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod assembly;
+mod barrier;
 mod error;
 pub mod fsck;
 pub mod gc;

@@ -1,7 +1,7 @@
 //! Using a store: writing to it, and keeping what is in it.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use hull_sys::durable;
 use hull_sys::lock::{Lock, LockError, Wait};
 
 use crate::assembly::Assembly;
+use crate::barrier::Barrier;
 use crate::error::{During, StoreError};
 use crate::large::LargeObjects;
 use crate::names::{self, Kind, PASSING};
@@ -31,11 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Session {
     store: Store,
     repairing: bool,
-    /// Something was put since the last barrier (or found there, put by a
-    /// session that may not have come to its barrier yet).
-    unsynced: AtomicBool,
-    /// Held during a barrier, so that one who finds nothing to sync waits for it.
-    barrier: Mutex<()>,
+    /// Marked when something was put, or found there, put by a session that may not
+    /// have come to its barrier yet.
+    barrier: Barrier,
     /// The objects that threads of this session are placing.
     claimed: Mutex<HashSet<ObjectId>>,
     unclaimed: Condvar,
@@ -71,8 +70,7 @@ impl Session {
         Ok(Self {
             store: store.clone(),
             repairing,
-            unsynced: AtomicBool::new(false),
-            barrier: Mutex::new(()),
+            barrier: Barrier::default(),
             claimed: Mutex::default(),
             unclaimed: Condvar::new(),
             written: AtomicU64::new(0),
@@ -132,7 +130,7 @@ impl Session {
     pub fn has(&self, id: &ObjectId) -> Result<bool, StoreError> {
         let there = self.store.object_size(id)?.is_some();
         if there {
-            self.unsynced.store(true, Ordering::SeqCst);
+            self.barrier.mark();
         }
         Ok(there)
     }
@@ -182,20 +180,18 @@ impl Session {
     }
 
     /// Waits until all that was put is on disk.
+    ///
+    /// Threads that wait at the same time share a write to disk. After one failed, all
+    /// of this session fail: what was put may be lost, and no name may lead to it.
     pub fn barrier(&self) -> Result<(), StoreError> {
-        let _guard = lock(&self.barrier);
-        // Cleared before: what another thread puts meanwhile needs another one.
-        if !self.unsynced.swap(false, Ordering::SeqCst) {
-            return Ok(());
-        }
-        durable::barrier(self.store.root())
-            .inspect_err(|_| self.unsynced.store(true, Ordering::SeqCst))
+        self.barrier
+            .wait(|| durable::barrier(self.store.root()))
             .during(|| "writing objects to disk".to_owned())
     }
 
     /// Called by the writers of objects.
     pub(crate) fn mark_unsynced(&self) {
-        self.unsynced.store(true, Ordering::SeqCst);
+        self.barrier.mark();
     }
 
     pub(crate) fn count_written(&self, bytes: &[u8]) {

@@ -17,6 +17,9 @@ const PER_LAYER: usize = 12 << 20;
 const SHARED: usize = 8 << 20;
 /// More threads would wait for the disk.
 const MOST: usize = 8;
+/// After so many bytes of objects the disk is told to write them, so that it works
+/// meanwhile and the barrier at the end of a layer is short.
+const WRITE_BACK: u64 = 64 << 20;
 
 /// Threads at work for as long as [`run`] is.
 #[derive(Debug)]
@@ -64,10 +67,16 @@ pub(crate) fn run<'s, T>(
         memory: Memory::new(layers.max(1) * PER_LAYER + SHARED),
         jobs,
     };
+    let (write_back, wanted) = sync_channel(1);
     std::thread::scope(|scope| {
+        scope.spawn(move || write_when_wanted(session, &wanted));
         for _ in 0..count {
-            scope.spawn(|| work(session, &queue));
+            let write_back = write_back.clone();
+            let queue = &queue;
+            scope.spawn(move || work(session, queue, &write_back));
         }
+        // The one above ends with the last of the others.
+        drop(write_back);
         // Dropped with the last sender of jobs, before the threads are waited for.
         let workers = workers;
         body(&workers)
@@ -94,12 +103,26 @@ impl<'s> Workers<'s> {
     }
 }
 
-fn work(session: &Session, queue: &Mutex<Receiver<Job<'_>>>) {
+/// Makes the disk write while the other threads work. That it fails is told by the
+/// barrier in front of a record as well, which fails after any that did.
+fn write_when_wanted(session: &Session, wanted: &Receiver<()>) {
+    while wanted.recv().is_ok() {
+        drop(session.barrier());
+    }
+}
+
+fn work(session: &Session, queue: &Mutex<Receiver<Job<'_>>>, write_back: &SyncSender<()>) {
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { work, done }) = next else { return };
+        let before = session.written();
+        let result = perform(session, work);
+        if session.written() / WRITE_BACK != before / WRITE_BACK {
+            // That it is at it already is as well.
+            write_back.try_send(()).ok();
+        }
         // That the layer failed meanwhile and nobody listens is fine.
-        drop(done.send(perform(session, work)));
+        drop(done.send(result));
     }
 }
 
