@@ -1,6 +1,5 @@
 # hull: the commands of a developer. `make help` lists them.
 
-PREFIX  ?= /usr
 DESTDIR ?=
 CARGO   ?= cargo
 OUT     ?= $(or $(CARGO_TARGET_DIR),target)
@@ -8,7 +7,7 @@ TARGET  ?= $(shell rustc -vV | sed -n 's/^host: //p')
 # setup-root runs in initrds of any age, so it brings its C library along.
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked --release --target $(TARGET)
 
-.PHONY: help setup build check test nightly demo bench install clean
+.PHONY: help setup build check test nightly demo bench install install-files clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -44,12 +43,15 @@ bench:
 
 ## make install  install hull below $(DESTDIR): into a machine, or into an image that is being built
 install: build
-	install -D -m 755 $(OUT)/release/hull $(DESTDIR)$(PREFIX)/bin/hull
-	install -D -m 755 $(OUT)/$(TARGET)/release/setup-root $(DESTDIR)$(PREFIX)/lib/hull/setup-root
-	cp -r --no-preserve=ownership dist/usr/. $(DESTDIR)$(PREFIX)/
-	install -d $(DESTDIR)$(PREFIX)/share/man/man8
-	$(OUT)/release/hull internals man $(DESTDIR)$(PREFIX)/share/man/man8
-	$(OUT)/release/hull internals completions $(DESTDIR)$(PREFIX)/share
+	@umask 022 && $(MAKE) --no-print-directory install-files
+
+install-files:
+	install -D -m 755 $(OUT)/release/hull $(DESTDIR)/usr/bin/hull
+	install -D -m 755 $(OUT)/$(TARGET)/release/setup-root $(DESTDIR)/usr/lib/hull/setup-root
+	tar -c -C dist --mode=go=u-w usr | tar -x -C $(DESTDIR)/ --no-same-owner --no-overwrite-dir
+	install -d $(DESTDIR)/usr/share/man/man8
+	$(OUT)/release/hull internals man $(DESTDIR)/usr/share/man/man8
+	$(OUT)/release/hull internals completions $(DESTDIR)/usr/share
 
 clean:
 	$(CARGO) clean

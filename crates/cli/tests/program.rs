@@ -159,7 +159,8 @@ fn a_descriptor_that_is_not_open_is_wrong_usage() {
 #[test]
 fn man_pages_and_completions_are_made_for_all_commands() {
     let temp = tempfile::tempdir().unwrap();
-    let dir = temp.path().to_str().unwrap();
+    let dir = temp.path().join("made/by/it");
+    let dir = dir.to_str().unwrap();
     for what in ["man", "completions"] {
         let output = hull(&["internals", what, dir]);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -180,6 +181,15 @@ fn man_pages_and_completions_are_made_for_all_commands() {
     }
     assert!(read("hull-upgrade.8").contains("hull upgrade \\-\\-check"));
     assert!(!Path::new(dir).join("hull-internals.8").exists());
+    let whole = read("hull.8");
+    for part in ["EXIT STATUS", "CONTAINERS_REGISTRIES_CONF", "hull\\-pin(8)"] {
+        assert!(whole.contains(part), "{part}: {whole}");
+    }
+    for page in std::fs::read_dir(dir).unwrap() {
+        let page = page.unwrap().path();
+        let text = std::fs::read_to_string(&page).unwrap();
+        assert!(!text.contains("help(8)"), "{}", page.display());
+    }
     for completions in ["hull.bash", "_hull", "hull.fish"] {
         assert!(read(completions).contains("download-only"), "{completions}");
     }

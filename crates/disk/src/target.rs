@@ -47,7 +47,7 @@ pub enum TargetError {
         what: &'static str,
     },
     /// It is a partition.
-    #[error("{path} is a partition; name the whole disk, or use install to-filesystem")]
+    #[error("{path} is a partition; name the whole disk")]
     IsPartition {
         /// The target.
         path: PathBuf,

@@ -22,6 +22,10 @@ pub(crate) fn run(args: &Completion, context: &Context<'_>) -> Result<ExitCode, 
 
 /// Writes the completions of every shell to a directory.
 pub(crate) fn write_all(dir: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(dir).map_err(|source| Failure::Write {
+        path: dir.display().to_string(),
+        source,
+    })?;
     for shell in Shell::value_variants() {
         let mut command = args::command("hull");
         generate_to(*shell, &mut command, "hull", dir).map_err(|source| Failure::Write {
