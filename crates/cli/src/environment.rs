@@ -29,6 +29,8 @@ pub(crate) struct Environment {
     pub(crate) home: Option<PathBuf>,
     /// `CONTAINERS_REGISTRIES_CONF`, as for podman.
     pub(crate) registries_conf: Option<PathBuf>,
+    /// `SOURCE_DATE_EPOCH`, as for all programs whose output should be the same again.
+    pub(crate) source_date_epoch: Option<OsString>,
     /// `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case.
     pub(crate) proxies: Proxies,
 }
@@ -52,6 +54,7 @@ pub(crate) fn read() -> Environment {
         storage_conf: path("CONTAINERS_STORAGE_CONF"),
         home: path("HOME"),
         registries_conf: path("CONTAINERS_REGISTRIES_CONF"),
+        source_date_epoch: variable("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty()),
         proxies: Proxies::new(
             text("HTTP_PROXY", "http_proxy"),
             text("HTTPS_PROXY", "https_proxy"),

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use hull_chunk::ChunkError;
 use hull_deploy::bless::BlessError;
 use hull_deploy::cleanup::CleanupError;
 use hull_deploy::enable_verity::EnableVerityError;
@@ -60,6 +61,12 @@ pub(crate) enum Failure {
     /// `install to-disk`.
     #[error(transparent)]
     Install(Box<InstallError>),
+    /// `chunk`.
+    #[error(transparent)]
+    Chunk(Box<ChunkError>),
+    /// The image is not what its source is.
+    #[error("the image differs from the root file system in {0}")]
+    Differs(String),
     /// What an image says about its installation.
     #[error(transparent)]
     InstallConfig(Box<InstallConfigError>),
@@ -129,6 +136,14 @@ pub(crate) enum Failure {
         #[source]
         source: io::Error,
     },
+    /// An option has a value that makes no sense.
+    #[error("{option} cannot be used: {reason}")]
+    Refused {
+        /// The option or variable.
+        option: &'static str,
+        /// Why not.
+        reason: &'static str,
+    },
     /// `help` was asked about a command that does not exist.
     #[error("there is no command {0:?}")]
     NoCommand(String),
@@ -156,6 +171,7 @@ boxed! {
     Bless(BlessError),
     EnableVerity(EnableVerityError),
     Install(InstallError),
+    Chunk(ChunkError),
     InstallConfig(InstallConfigError),
     Pull(PullError),
     Push(PushError),

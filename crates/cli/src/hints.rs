@@ -55,6 +55,7 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
         Failure::Fsck(_) => (None, FAILED),
         Failure::Repair(error) => (repair(error), FAILED),
         Failure::Install(error) => (install(error), FAILED),
+        Failure::Chunk(_) | Failure::Differs(_) => (None, FAILED),
         Failure::InstallConfig(_) | Failure::Seal(_) | Failure::Transform(_) => (
             Some("the image has to be made anew with that corrected"),
             FAILED,
@@ -72,6 +73,7 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
             USAGE,
         ),
         Failure::Reboot(_) => (Some("`systemctl reboot` starts the new system"), FAILED),
+        Failure::Refused { .. } => (Some("nothing was changed"), USAGE),
         Failure::NoCommand(_) => (Some("`hull help` lists the commands"), USAGE),
         Failure::Output(_) | Failure::Serialize(_) => (None, FAILED),
         Failure::ShortName(_) => (None, USAGE),

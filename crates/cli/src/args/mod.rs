@@ -8,6 +8,7 @@
     reason = "the comments of arguments are the text of --help, not links"
 )]
 
+pub(crate) mod chunk;
 pub(crate) mod host;
 pub(crate) mod images;
 pub(crate) mod install;
@@ -58,6 +59,7 @@ pub(crate) enum Verb {
     Fsck(host::Fsck),
     #[command(subcommand)]
     Install(install::Install),
+    Chunk(Box<chunk::Chunk>),
     #[command(subcommand)]
     Image(images::Image),
     Completion(images::Completion),

@@ -14,6 +14,7 @@ const TOPICS: &[(&str, &[&str])] = &[
         "Install",
         &["install to-disk", "install print-configuration"],
     ),
+    ("Build", &["chunk", "chunk verify"]),
     (
         "Images",
         &["image list", "image pull", "image push", "image copy"],
@@ -61,9 +62,8 @@ mod tests {
     fn leaves(command: &Command, path: &str, found: &mut Vec<String>) {
         for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
             let path = format!("{path} {}", sub.get_name());
-            if sub.has_subcommands() {
-                leaves(sub, &path, found);
-            } else {
+            leaves(sub, &path, found);
+            if !sub.is_subcommand_required_set() {
                 found.push(path.trim_start().to_owned());
             }
         }

@@ -1,6 +1,7 @@
 //! One file per verb: it calls an operation and writes what came of it.
 
 mod boot_report;
+mod chunk;
 mod completion;
 mod dump;
 mod fsck;
@@ -80,6 +81,7 @@ pub(crate) fn run(
         Verb::Pin(args) => pin::run(&args),
         Verb::Gc(args) => gc::run(&args, &context),
         Verb::Fsck(args) => fsck::run(&args, &context),
+        Verb::Chunk(args) => chunk::run(&args, &context),
         Verb::Image(Image::List(args)) => image_list::run(&args),
         Verb::Image(Image::Pull(args)) => image_pull::run(&args, &context),
         Verb::Image(Image::Push(args)) => image_copy::push(&args, &context),

@@ -1,0 +1,150 @@
+//! From a scan and a plan to an image.
+
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use hull_oci::Digest;
+
+use crate::components::{Component, Components};
+use crate::image::{Description, Layout, LayoutError, documents};
+use crate::layer::{self, Compression, LayerError};
+
+pub use crate::layer::Written;
+use crate::pack::{Item, Plan};
+use crate::scan::Scan;
+
+/// An image that could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A layer.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// The place that it goes to.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+}
+
+/// An image that was written.
+#[derive(Debug)]
+pub struct Built {
+    /// The digest of its manifest.
+    pub manifest: Digest,
+    /// Its layers, lowest first, in the order of the plan.
+    pub layers: Vec<Written>,
+}
+
+/// What components are for packing.
+pub fn items(components: &[Component]) -> Vec<Item> {
+    let item = |component: &Component| Item {
+        name: component.name.clone(),
+        size: component.size,
+        rate: component.rate,
+    };
+    components.iter().map(item).collect()
+}
+
+/// The entries of each layer, as places in the scan; the plan must have a place for each component.
+pub(crate) fn members(components: &Components, plan: &Plan) -> Vec<Vec<usize>> {
+    let places = plan.places();
+    let layer_of: Vec<Option<usize>> = components
+        .all
+        .iter()
+        .map(|component| places.get(component.name.as_str()).copied())
+        .collect();
+    let mut members = vec![Vec::new(); plan.layers.len()];
+    for (entry, component) in components.of_entry.iter().enumerate() {
+        if let Some(layer) = component.and_then(|component| layer_of[component]) {
+            members[layer].push(entry);
+        }
+    }
+    members
+}
+
+/// How an image is written, beside what is in it.
+#[derive(Debug)]
+pub struct Options {
+    /// What it says of itself.
+    pub description: Description,
+    /// How its layers are compressed.
+    pub compression: Compression,
+    /// How many layers are written at once.
+    pub threads: NonZeroUsize,
+    /// What it is called in the layout.
+    pub tag: Option<String>,
+}
+
+/// Writes the layers and the documents of an image into a layout.
+///
+/// The plan must have a place for each component.
+pub fn build(
+    scan: &Scan,
+    components: &Components,
+    plan: &Plan,
+    options: &Options,
+    layout: Layout,
+) -> Result<Built, BuildError> {
+    let Options {
+        description,
+        compression,
+        threads,
+        tag,
+    } = options;
+    let compression = *compression;
+    let members = members(components, plan);
+    let write = |place: usize| -> Result<Written, BuildError> {
+        let file: File = layout.blob()?;
+        let written = layer::write(scan, components, &members[place], compression, &file)?;
+        layout.keep(&file, &written.digest)?;
+        Ok(written)
+    };
+    let layers = in_parallel(&by_size(&members, scan), *threads, write)?;
+    let documents = documents(description, plan, &layers, compression);
+    let manifest = layout.commit(&documents, tag.as_deref(), &description.platform)?;
+    Ok(Built { manifest, layers })
+}
+
+/// The layers, the largest first, so that none of them is begun last and waited for.
+fn by_size(members: &[Vec<usize>], scan: &Scan) -> Vec<usize> {
+    let size = |place: usize| -> u64 {
+        let size = |&entry: &usize| match scan.entries[entry].kind {
+            crate::scan::Kind::Regular(size) => size,
+            _ => 0,
+        };
+        members[place].iter().map(size).sum()
+    };
+    let mut order: Vec<usize> = (0..members.len()).collect();
+    order.sort_by_key(|&place| std::cmp::Reverse(size(place)));
+    order
+}
+
+/// Runs `work` for each place with so many threads; the results are in the order of the places.
+fn in_parallel<T: Send, E: Send>(
+    order: &[usize],
+    threads: NonZeroUsize,
+    work: impl Fn(usize) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
+    let results: Mutex<Vec<(usize, Result<T, E>)>> = Mutex::default();
+    thread::scope(|scope| {
+        for _ in 0..threads.get().min(order.len()) {
+            scope.spawn(|| {
+                while let Some(&place) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if failed.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let result = work(place);
+                    failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                    let mut results = results.lock().expect("no thread panics while it holds it");
+                    results.push((place, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().expect("no thread panicked");
+    results.sort_by_key(|(place, _)| *place);
+    results.into_iter().map(|(_, result)| result).collect()
+}

@@ -1,0 +1,116 @@
+//! Paths as packages spell them, and the entries that they lead to.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use crate::scan::{Kind, Scan};
+
+/// How many symbolic links one path may lead through, as in Linux.
+const FOLLOWED_MAX: usize = 40;
+
+/// Resolves paths within what was scanned; the file system is not asked again.
+#[derive(Debug)]
+pub(super) struct Paths<'a> {
+    scan: &'a Scan,
+    /// Directories that were asked for, as spelled, with what they are.
+    known: RefCell<HashMap<Box<[u8]>, Option<usize>>>,
+}
+
+impl<'a> Paths<'a> {
+    pub(super) fn new(scan: &'a Scan) -> Self {
+        Self {
+            scan,
+            known: RefCell::default(),
+        }
+    }
+
+    /// The entry of a name whose directory may be spelled through symbolic links
+    /// (`/lib/x` for `/usr/lib/x`); the name itself is not followed.
+    pub(super) fn entry(&self, path: &[u8]) -> Option<usize> {
+        let path = trimmed(path);
+        if let Some(place) = self.scan.find(path) {
+            return Some(place);
+        }
+        let (parent, name) = split(path);
+        let parent = self.directory(parent)?;
+        self.scan.find(&self.child(parent, name))
+    }
+
+    /// The path of an entry's child.
+    fn child(&self, parent: usize, name: &[u8]) -> Vec<u8> {
+        let parent = &self.scan.entries[parent].path;
+        match parent.is_empty() {
+            true => name.to_vec(),
+            false => [parent, &b"/"[..], name].concat(),
+        }
+    }
+
+    /// The directory that a path leads to.
+    pub(super) fn directory(&self, path: &[u8]) -> Option<usize> {
+        if let Some(known) = self.known.borrow().get(path) {
+            return *known;
+        }
+        let place = self
+            .follow(path)
+            .filter(|&place| self.scan.entries[place].kind == Kind::Directory);
+        self.known.borrow_mut().insert(path.into(), place);
+        place
+    }
+
+    /// What a path leads to in the end, all symbolic links followed within the root.
+    pub(super) fn follow(&self, path: &[u8]) -> Option<usize> {
+        let mut rest = Cow::Borrowed(path);
+        let mut position = 0;
+        let mut at = self.scan.find(b"")?;
+        let mut followed = 0;
+        while position < rest.len() {
+            let name = rest[position..].split(|&byte| byte == b'/').next()?;
+            let after = (position + name.len() + 1).min(rest.len());
+            let next = match name {
+                b"" | b"." => at,
+                b".." => self.scan.find(split(&self.scan.entries[at].path).0)?,
+                _ => self.scan.find(&self.child(at, name))?,
+            };
+            if let Kind::Symlink(target) = &self.scan.entries[next].kind {
+                followed += 1;
+                if followed > FOLLOWED_MAX {
+                    return None;
+                }
+                if target.starts_with(b"/") {
+                    at = self.scan.find(b"")?;
+                }
+                rest = Cow::Owned([target, &b"/"[..], &rest[after..]].concat());
+                position = 0;
+            } else {
+                (at, position) = (next, after);
+            }
+        }
+        Some(at)
+    }
+
+    /// What a symbolic link leads to in the end.
+    pub(super) fn target(&self, link: usize) -> Option<usize> {
+        self.follow(&self.scan.entries[link].path)
+    }
+}
+
+/// A path as packages write it, without slashes at its ends and dots at its beginning.
+fn trimmed(path: &[u8]) -> &[u8] {
+    let mut path = path;
+    while let Some(rest) = path.strip_prefix(b"/").or(path.strip_prefix(b"./")) {
+        path = rest;
+    }
+    while let Some(rest) = path.strip_suffix(b"/") {
+        path = rest;
+    }
+    if path == b"." { b"" } else { path }
+}
+
+/// The parent's path and the last component.
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (&[], path),
+    }
+}

@@ -1,0 +1,73 @@
+//! Why an image could not be made or compared.
+
+use std::fmt;
+
+use crate::build::BuildError;
+use crate::components::ComponentsError;
+use crate::image::{LayoutError, PreviousError};
+use crate::layer::LayerError;
+use crate::plan_file::PlanFileError;
+use crate::scan::{InvalidExclusion, Refusal, ScanError};
+use crate::verify::VerifyError;
+
+/// Why an image could not be made or compared.
+#[derive(Debug, thiserror::Error)]
+pub enum ChunkError {
+    /// The root cannot be read.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// Files of the root cannot be part of an image.
+    #[error(transparent)]
+    Refused(#[from] Refusals),
+    /// The rules make no sense.
+    #[error(transparent)]
+    Exclusion(#[from] InvalidExclusion),
+    /// The components of the root.
+    #[error(transparent)]
+    Components(#[from] ComponentsError),
+    /// The previous image.
+    #[error(transparent)]
+    Previous(#[from] PreviousError),
+    /// A plan that was given.
+    #[error(transparent)]
+    Plan(#[from] PlanFileError),
+    /// Writing the image.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// Comparing the image.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+}
+
+impl From<LayoutError> for ChunkError {
+    fn from(error: LayoutError) -> Self {
+        Self::Build(error.into())
+    }
+}
+
+impl From<LayerError> for ChunkError {
+    fn from(error: LayerError) -> Self {
+        Self::Build(error.into())
+    }
+}
+
+/// All that cannot be part of an image; at least one.
+#[derive(Debug)]
+pub struct Refusals(pub Vec<Refusal>);
+
+impl std::error::Error for Refusals {}
+
+impl fmt::Display for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.len();
+        let files = if count == 1 { "file" } else { "files" };
+        write!(
+            f,
+            "{count} {files} cannot be part of an image; nothing was written"
+        )?;
+        for refusal in &self.0 {
+            write!(f, "\n{refusal}")?;
+        }
+        Ok(())
+    }
+}

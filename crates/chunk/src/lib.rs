@@ -1,0 +1,23 @@
+//! From a root file system to an image whose layers update cheaply.
+//!
+//! ```text
+//! directory ─scan─▶ entries ─components─▶ components ─pack─▶ plan ─layer─▶ blobs ─image─▶ OCI layout
+//! ```
+//!
+//! The same content gives the same bytes, whatever the clock, the number of
+//! threads, or the order of directories; see [`components`] for times. What the
+//! image holds is compared with its source by [`verify`].
+
+#![forbid(unsafe_code)]
+
+pub mod build;
+pub mod components;
+mod error;
+pub mod image;
+pub mod layer;
+pub mod pack;
+pub mod plan_file;
+pub mod scan;
+pub mod verify;
+
+pub use error::{ChunkError, Refusals};

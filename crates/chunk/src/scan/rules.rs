@@ -1,0 +1,160 @@
+//! What is left out of an image.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use hull_erofs::tree::{Metadata, Xattrs};
+use rustix::io::Errno;
+
+use super::{Entry, Kind};
+
+/// Directories whose content belongs to the running system; with the modes that distributions give them.
+const RUNTIME: [(&str, u16); 6] = [
+    ("dev", 0o755),
+    ("proc", 0o555),
+    ("run", 0o755),
+    ("sys", 0o555),
+    ("tmp", 0o1777),
+    ("var/tmp", 0o1777),
+];
+/// What else a root has that boots from an image.
+const SKELETON: [(&str, u16); 3] = [("boot", 0o755), ("sysroot", 0o755), ("var", 0o755)];
+/// Attributes that keep a file, or a directory with all that is in it, out of images.
+const MARKS: [&[u8]; 2] = [b"user.hull.skip", b"user.rpmostree.skip"];
+/// How a CACHEDIR.TAG begins (the Cache Directory Tagging Specification).
+const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+
+/// What happens to devices, named pipes and sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SpecialFiles {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// They are left out.
+    Skip,
+    /// Devices and named pipes are taken; sockets, which layers cannot hold, are left out.
+    Keep,
+}
+
+/// What is taken of a root file system.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Whether a file in /boot is fine.
+    pub allow_boot: bool,
+    /// What happens to devices, pipes and sockets.
+    pub special_files: SpecialFiles,
+    /// Whether the directories are made that an operating system needs.
+    pub skeleton: bool,
+    exclusions: Vec<Exclusion>,
+}
+
+#[derive(Debug, Clone)]
+struct Exclusion {
+    path: Box<[u8]>,
+    /// Only what is in the directory.
+    content_only: bool,
+}
+
+/// What the rules say of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is taken.
+    Take,
+    /// The directory is taken, its content is not.
+    Empty,
+    /// It is not taken.
+    LeaveOut,
+}
+
+/// An exclusion that is no path below the root.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} cannot be excluded: an absolute path is expected, not the root, without . and ..")]
+pub struct InvalidExclusion(String);
+
+impl Rules {
+    /// Leaves out `/path`, or with `/path/` only what is in it.
+    pub fn exclude(&mut self, text: &[u8]) -> Result<(), InvalidExclusion> {
+        let invalid = || InvalidExclusion(String::from_utf8_lossy(text).into_owned());
+        let path = text.strip_prefix(b"/").ok_or_else(invalid)?;
+        let (path, content_only) = match path.strip_suffix(b"/") {
+            Some(path) => (path, true),
+            None => (path, false),
+        };
+        let odd = |name: &[u8]| name.is_empty() || name == b"." || name == b"..";
+        if path.split(|&byte| byte == b'/').any(odd) {
+            return Err(invalid());
+        }
+        self.exclusions.push(Exclusion {
+            path: path.into(),
+            content_only,
+        });
+        Ok(())
+    }
+
+    pub(super) fn excludes(&self, path: &[u8]) -> Verdict {
+        let named = |exclusion: &&Exclusion| *exclusion.path == *path;
+        let mut found = self.exclusions.iter().filter(named);
+        if found.clone().any(|exclusion| !exclusion.content_only) {
+            return Verdict::LeaveOut;
+        }
+        let runtime = RUNTIME.iter().any(|(name, _)| name.as_bytes() == path);
+        match runtime || found.next().is_some() {
+            true => Verdict::Empty,
+            false => Verdict::Take,
+        }
+    }
+
+    /// The directory below a mount: what it is like cannot be seen, so it is as distributions have it.
+    pub(super) fn mount_point(path: &[u8]) -> Entry {
+        let known = |(name, _): &&(&str, u16)| name.as_bytes() == path;
+        let mode = RUNTIME.iter().find(known).map_or(0o755, |(_, mode)| *mode);
+        directory(path, mode)
+    }
+
+    /// Adds the directories that an operating system needs, where they are missing.
+    pub(super) fn add_skeleton(&self, entries: &mut Vec<Entry>) {
+        if !self.skeleton {
+            return;
+        }
+        for (name, mode) in SKELETON.iter().chain(&RUNTIME) {
+            if !entries.iter().any(|entry| *entry.path == *name.as_bytes()) {
+                entries.push(directory(name.as_bytes(), *mode));
+            }
+        }
+    }
+}
+
+fn directory(path: &[u8], mode: u16) -> Entry {
+    Entry {
+        path: path.into(),
+        kind: Kind::Directory,
+        metadata: Metadata {
+            mode,
+            ..Metadata::default()
+        },
+        links: None,
+    }
+}
+
+/// Whether somebody marked it as not for images.
+pub(super) fn is_marked(xattrs: &Xattrs) -> bool {
+    MARKS.iter().any(|mark| xattrs.contains_key(*mark))
+}
+
+/// Whether a directory says of itself that it is a cache.
+pub(super) fn is_cache(dir: BorrowedFd<'_>) -> io::Result<bool> {
+    use rustix::fs::{FileType, Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = match rustix::fs::openat(dir, "CACHEDIR.TAG", flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let stat = rustix::fs::fstat(&fd)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Ok(false);
+    }
+    let mut head = [0; CACHE_SIGNATURE.len()];
+    let length = rustix::io::read(&fd, &mut head)?;
+    Ok(head[..length] == *CACHE_SIGNATURE)
+}

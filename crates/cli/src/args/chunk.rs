@@ -1,0 +1,177 @@
+//! `chunk`: from a root file system to an image.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::Auth;
+
+/// Split a root file system into layers that update cheaply
+///
+/// Reads a directory and writes an OCI image of it. Files that change together,
+/// such as those of a package, share a layer, so a machine that has an earlier
+/// image fetches little. The same content gives the same image.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_long_help = "\
+Examples:
+  An image of a directory, and the next one with what has changed:
+      hull chunk --rootfs ./rootfs --output oci:./out:v1
+      hull chunk --rootfs ./rootfs --output oci:./out:v2 --previous oci:./out:v1
+  What the layers would be:
+      hull chunk --rootfs ./rootfs --plan
+  Is the image what the directory is?
+      hull chunk verify ./rootfs oci:./out:v2"
+)]
+pub(crate) struct Chunk {
+    #[command(subcommand)]
+    pub(crate) action: Option<Action>,
+
+    /// The root file system
+    #[arg(long, value_name = "DIR", required = true)]
+    pub(crate) rootfs: Option<PathBuf>,
+
+    /// Where the image goes: oci:DIR or oci:DIR:TAG
+    ///
+    /// A directory that exists must be an OCI layout; the image is added to it,
+    /// and takes its tag from an image that has it.
+    #[arg(long, short, value_name = "IMAGE", required_unless_present_any = ["plan", "check"])]
+    pub(crate) output: Option<String>,
+
+    /// An earlier image, whose layers keep their components
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) previous: Option<String>,
+
+    /// The most layers
+    #[arg(long, value_name = "N", default_value = "64")]
+    pub(crate) max_layers: NonZeroUsize,
+
+    /// Take the plan in FILE; without FILE, print the plan and write no image
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    #[expect(
+        clippy::option_option,
+        reason = "an option that can be given without a value"
+    )]
+    pub(crate) plan: Option<Option<PathBuf>>,
+
+    /// Write the plan to FILE, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan_out: Option<PathBuf>,
+
+    /// Only look for files that cannot be part of an image, and list all of them
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    /// The image is an operating system: label it so, and make the directories that it needs
+    #[arg(long)]
+    pub(crate) bootc: bool,
+
+    /// A label of the image
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) label: Vec<String>,
+
+    /// What the image runs on, such as linux/arm64 [default: this machine]
+    #[arg(long, value_name = "OS/ARCHITECTURE")]
+    pub(crate) platform: Option<hull_oci::Platform>,
+
+    /// How layers are compressed
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "zstd")]
+    pub(crate) compression: CompressionFormat,
+
+    /// How hard: 1 to 22 for zstd, 0 to 9 for gzip [default: 3 and 6]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) compression_level: Option<u8>,
+
+    /// How many layers are written at once [default: the processors]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+
+    /// When the image was made, in seconds since 1970; no time in it is later
+    /// [default: $SOURCE_DATE_EPOCH, else the time of the newest package]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) source_date_epoch: Option<i64>,
+
+    #[command(flatten)]
+    pub(crate) rules: Rules,
+
+    #[command(flatten)]
+    pub(crate) auth: Auth,
+}
+
+/// What is taken of a root file system.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Rules {
+    /// Leave out /PATH, or with /PATH/ only what is in it
+    #[arg(long, value_name = "PATH")]
+    pub(crate) exclude: Vec<std::ffi::OsString>,
+
+    /// Take the files in /boot, where they are of no use to a machine
+    #[arg(long)]
+    pub(crate) allow_boot: bool,
+
+    /// What to do with devices, named pipes and sockets
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "refuse")]
+    pub(crate) special_files: SpecialFiles,
+}
+
+/// What becomes of devices, named pipes and sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub(crate) enum SpecialFiles {
+    /// Make no image
+    #[default]
+    Refuse,
+    /// Leave them out
+    Skip,
+    /// Take devices and named pipes; leave out sockets
+    Keep,
+}
+
+/// The formats of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompressionFormat {
+    /// Zstandard
+    Zstd,
+    /// gzip, which every client reads
+    Gzip,
+    /// Not at all
+    None,
+}
+
+/// What else there is to do with chunked images.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    Verify(Verify),
+}
+
+/// Compare an image with the root file system that it was made of
+///
+/// Every entry is compared: type, mode, owner, attributes, time, links and
+/// content. Give the options that the image was made with. Exits with 1 if
+/// anything differs.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The root file system
+    #[arg(value_name = "ROOTFS")]
+    pub(crate) rootfs: PathBuf,
+
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+
+    /// The image was made with --bootc
+    #[arg(long)]
+    pub(crate) bootc: bool,
+
+    /// The image was made with this time
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) source_date_epoch: Option<i64>,
+
+    #[command(flatten)]
+    pub(crate) rules: Rules,
+
+    #[command(flatten)]
+    pub(crate) auth: Auth,
+}
