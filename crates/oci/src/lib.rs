@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod commit;
 mod decompress;
 pub mod digest;
 pub mod image;

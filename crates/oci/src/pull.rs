@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
 
 use hull_erofs::ObjectId;
 use hull_store::{Kind, Session, Store, StoreError, Target};
 
+use crate::commit::{Came, Commits, Failure};
 use crate::digest::{BlobError, Digest};
 use crate::image::{self, Image, LoadError};
 use crate::layer::{self, Workers};
@@ -579,41 +581,44 @@ impl Pull<'_> {
         parallel: usize,
         needed: &[Needed<'_>],
     ) -> Result<HashMap<Digest, ObjectId>, PullError> {
-        let cancelled = AtomicBool::new(false);
+        let failure = Failure::default();
         let transfer = Transfer {
             session: self.session,
             workers,
             source: self.source,
             progress: self.progress,
-            cancelled: &cancelled,
+            cancelled: &failure.happened,
+        };
+        let commits = Commits {
+            session: self.session,
+            progress: self.progress,
+            resumed: &self.resumed,
         };
         let next = AtomicUsize::new(0);
-        let outcome = Mutex::new(Ok(HashMap::new()));
-        let work = || {
+        let (came, layers) = std::sync::mpsc::channel();
+        let work = |came: Sender<Came>| {
             while let Some(Needed { place, layer }) =
                 needed.get(next.fetch_add(1, Ordering::Relaxed))
-                && !cancelled.load(Ordering::Relaxed)
+                && !failure.happened.load(Ordering::Relaxed)
             {
-                let result = self.fetch_layer(&transfer, *place, layer);
-                let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
-                match (result, &mut *outcome) {
-                    (Ok(record), Ok(records)) => {
-                        records.insert(layer.descriptor.digest, record);
-                    }
-                    (Err(error), Ok(_)) => {
-                        cancelled.store(true, Ordering::Relaxed);
-                        *outcome = Err(error);
-                    }
-                    (_, Err(_)) => {}
+                match self.fetch_layer(&transfer, *place, layer) {
+                    // That nobody takes it any more is a failure, which is told.
+                    Ok(layer) => drop(came.send(layer)),
+                    Err(error) => failure.set(error),
                 }
             }
         };
-        std::thread::scope(|scope| {
+        let records = std::thread::scope(|scope| {
             for _ in 0..parallel {
-                scope.spawn(work);
+                let came = came.clone();
+                scope.spawn(|| work(came));
             }
+            drop(came);
+            let records = commits.run(&layers);
+            records.map_err(|error| failure.set(error)).ok()
         });
-        outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
+        failure.into_result()?;
+        Ok(records.unwrap_or_default())
     }
 
     /// Lets go of parts of other images, beyond what is to be kept.
@@ -658,16 +663,19 @@ impl Pull<'_> {
         transfer: &Transfer<'_, '_>,
         place: usize,
         layer: &Layer,
-    ) -> Result<ObjectId, PullError> {
+    ) -> Result<Came, PullError> {
         let mut is_last = false;
         loop {
             let blob = source::kept_blob(self.source, &layer.descriptor, self.spool)?;
             let ticket = blob.ticket();
             let error = match transfer.import(place, layer, blob) {
                 Ok(record) => {
-                    self.resumed.fetch_add(ticket.resumed(), Ordering::Relaxed);
-                    ticket.remove_part().map_err(SourceError::Spool)?;
-                    return Ok(record);
+                    return Ok(Came {
+                        place,
+                        blob: layer.descriptor.digest,
+                        record,
+                        ticket,
+                    });
                 }
                 Err(error) if error.is_about_content() => error,
                 Err(error) => return Err(error),

@@ -13,8 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use hull_erofs::ObjectId;
-use hull_store::Session;
+use hull_store::{Session, UnlinkedStream};
 
 use crate::decompress::decompress;
 use crate::digest::Digest;
@@ -46,14 +45,14 @@ pub(crate) struct Transfer<'a, 's> {
 }
 
 impl Transfer<'_, '_> {
-    /// Fetches and imports the layer at `place`, and names its record once the
-    /// blob's digest proved right.
+    /// Fetches and imports the layer at `place`. There is a record once the blob's
+    /// digest proved right.
     pub(crate) fn import(
         &self,
         place: usize,
         layer: &Layer,
         blob: Blob,
-    ) -> Result<ObjectId, PullError> {
+    ) -> Result<UnlinkedStream, PullError> {
         let digest = layer.descriptor.digest;
         let abandoned = AtomicBool::new(false);
         let mut blob = Watched {
@@ -71,11 +70,9 @@ impl Transfer<'_, '_> {
         if !blob.ended {
             return Err(PullError::NotRead { layer: digest });
         }
-        let record = imported
-            .commit(self.session, &digest)
-            .map_err(PullError::Store)?;
-        self.progress.report(Event::LayerDone { layer: place });
-        Ok(record)
+        imported
+            .put(self.session, &digest)
+            .map_err(PullError::Store)
     }
 
     /// Decompresses the blob in a thread that ends with this, and imports what comes.

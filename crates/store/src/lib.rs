@@ -42,5 +42,5 @@ pub use hull_erofs::ObjectId;
 pub use names::Kind;
 pub use object::ObjectWriter;
 pub use refs::Target;
-pub use session::Session;
+pub use session::{Session, UnlinkedStream};
 pub use store::{Store, Verity};

@@ -44,6 +44,21 @@ pub struct Session {
     _lock: Lock,
 }
 
+/// A stream in the store that no name leads to: a collection takes it after the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "the stream is lost without its link"]
+pub struct UnlinkedStream {
+    name: String,
+    id: ObjectId,
+}
+
+impl UnlinkedStream {
+    /// The stream's object.
+    pub fn id(&self) -> ObjectId {
+        self.id
+    }
+}
+
 /// The right to place one object; other threads of the session wait for its end.
 pub(crate) struct Claim<'s> {
     session: &'s Session,
@@ -147,7 +162,8 @@ impl Session {
     /// it goes with the first collection after this session.
     pub fn put_image(&self, image: &[u8]) -> Result<ObjectId, StoreError> {
         let id = self.put(image)?;
-        self.link_object(Kind::Image, &id.to_hex(), &id)?;
+        let link = self.missing_link(Kind::Image, &id.to_hex(), &id)?;
+        self.make_links(link.as_slice())?;
         Ok(id)
     }
 
@@ -157,12 +173,39 @@ impl Session {
     /// On return all that the stream refers to is on disk. Until a reference
     /// leads to it, it goes with the first collection after this session.
     pub fn put_stream(&self, name: &str, stream: StreamBuilder) -> Result<ObjectId, StoreError> {
+        let stream = self.put_unlinked_stream(name, stream)?;
+        self.link_streams([&stream])?;
+        Ok(stream.id)
+    }
+
+    /// Puts a stream whose objects are all in the store, to be linked as `name` by
+    /// [`Self::link_streams`].
+    pub fn put_unlinked_stream(
+        &self,
+        name: &str,
+        stream: StreamBuilder,
+    ) -> Result<UnlinkedStream, StoreError> {
         names::check_stream_name(name)?;
         let mut writer = self.writer();
         stream.write_to(&mut writer)?;
         let (id, _) = writer.finish()?;
-        self.link_object(Kind::Stream, name, &id)?;
-        Ok(id)
+        let name = name.to_owned();
+        Ok(UnlinkedStream { name, id })
+    }
+
+    /// Links streams in `streams/` in place of any others of their names, all after one
+    /// write to disk.
+    ///
+    /// On return all that they refer to is on disk. After an error some may be linked.
+    pub fn link_streams<'a>(
+        &self,
+        streams: impl IntoIterator<Item = &'a UnlinkedStream>,
+    ) -> Result<(), StoreError> {
+        let mut links = Vec::new();
+        for UnlinkedStream { name, id } in streams {
+            links.extend(self.missing_link(Kind::Stream, name, id)?);
+        }
+        self.make_links(&links)
     }
 
     /// Makes the reference `name` lead to a stream or an image that is linked,
@@ -224,14 +267,28 @@ impl Session {
         Ok(self.large.get_or_init(|| found))
     }
 
-    fn link_object(&self, kind: Kind, name: &str, id: &ObjectId) -> Result<(), StoreError> {
+    /// The link by which `name` leads to the object, as path and target; none if it is there.
+    fn missing_link(
+        &self,
+        kind: Kind,
+        name: &str,
+        id: &ObjectId,
+    ) -> Result<Option<(String, String)>, StoreError> {
         let path = format!("{}/{name}", kind.directory());
         let target = names::object_link(id);
-        if self.store.read_link(&path)?.as_deref() == Some(&*target) {
+        let is_there = self.store.read_link(&path)?.as_deref() == Some(&*target);
+        Ok((!is_there).then_some((path, target)))
+    }
+
+    /// Makes links to objects once these are on disk.
+    fn make_links(&self, links: &[(String, String)]) -> Result<(), StoreError> {
+        if links.is_empty() {
             return Ok(());
         }
         self.barrier()?;
-        self.replace_link(&path, &target)
+        links
+            .iter()
+            .try_for_each(|(path, target)| self.replace_link(path, target))
     }
 
     /// Makes the link `path` say `target`, atomically; `path` is from the

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use hull_erofs::tree::INLINE_MAX;
 use hull_store::stream::StreamBuilder;
-use hull_store::{ObjectId, ObjectWriter, SEGMENT, Session, StoreError};
+use hull_store::{ObjectId, ObjectWriter, SEGMENT, Session, StoreError, UnlinkedStream};
 
 use super::entry::Budget;
 use super::ledger::{Ledger, storing};
@@ -83,6 +83,15 @@ impl Imported {
     /// On return the record and all its objects are on disk.
     pub fn commit(self, session: &Session, blob: &Digest) -> Result<ObjectId, StoreError> {
         session.put_stream(&record_name(blob), self.record)
+    }
+
+    /// Puts the record into the store, to be named after the blob, whose digest the caller has checked by now.
+    pub(crate) fn put(
+        self,
+        session: &Session,
+        blob: &Digest,
+    ) -> Result<UnlinkedStream, StoreError> {
+        session.put_unlinked_stream(&record_name(blob), self.record)
     }
 }
 

@@ -222,7 +222,7 @@ fn removed_references_and_collections_that_were_cut_heal() {
     let steps = heals_after_every_cut("collect", with_garbage, |store, what| {
         let old = store.find_ref(Kind::Image, "hosts/old").unwrap();
         assert!(old.is_some(), "{what}");
-        assert_eq!(store.find_stream("layer-garbage").unwrap(), None);
+        assert_eq!(store.find_stream("layer-garbage-1").unwrap(), None);
     });
     assert!(steps > 8, "{steps}");
 }

@@ -40,16 +40,17 @@ pub(crate) fn image_of(objects: &[(ObjectId, u64)]) -> Vec<u8> {
     hull_erofs::image::write(&tree).unwrap()
 }
 
-/// What a pull of an image with these files does: objects, a layer, a manifest
-/// that leads to it, the image; then the references.
+/// What a pull of an image with these files does: objects, two layers, a manifest
+/// that leads to them, the image; then the references.
 pub(crate) fn pull(
     session: &Session,
     name: &str,
     seeds: impl IntoIterator<Item = u32>,
 ) -> Result<ObjectId, hull_store::StoreError> {
-    let mut layer = session.stream(1);
+    let mut layers = [session.stream(1), session.stream(1)];
     let mut objects = Vec::new();
-    for seed in seeds {
+    for (place, seed) in seeds.into_iter().enumerate() {
+        let layer = &mut layers[place % 2];
         let bytes = content(seed);
         let id = session.put(&bytes)?;
         let size = bytes.len() as u64;
@@ -57,11 +58,15 @@ pub(crate) fn pull(
         layer.object(&id, size)?;
         objects.push((id, size));
     }
-    let layer = session.put_stream(&format!("layer-{name}"), layer)?;
+    let [first, second] = layers;
+    let first = session.put_unlinked_stream(&format!("layer-{name}-1"), first)?;
+    let second = session.put_unlinked_stream(&format!("layer-{name}-2"), second)?;
+    session.link_streams([&first, &second])?;
     let image = session.put_image(&image_of(&objects))?;
     let mut manifest = session.stream(2);
     manifest.inline(b"{}")?;
-    manifest.name("layer", &layer)?;
+    manifest.name("layer-1", &first.id())?;
+    manifest.name("layer-2", &second.id())?;
     manifest.name("image", &image)?;
     let manifest_name = format!("manifest-{name}");
     session.put_stream(&manifest_name, manifest)?;

@@ -205,11 +205,14 @@ fn a_pull_can_be_found_by_every_name() {
     let session = store.session().unwrap();
     let image = pull(&session, "one", 1..4).unwrap();
     assert!(store.has_image(&image).unwrap());
-    let layer = store.find_stream("layer-one").unwrap().unwrap();
     let manifest = store.find_stream("manifest-one").unwrap().unwrap();
     let reader = store.open_stream(&manifest).unwrap();
-    assert_eq!(reader.named("layer"), Some(&layer));
-    assert_eq!(store.find_stream("layer-two").unwrap(), None);
+    for number in [1, 2] {
+        let layer = store.find_stream(&format!("layer-one-{number}")).unwrap();
+        assert_eq!(reader.named(&format!("layer-{number}")), layer.as_ref());
+        assert!(layer.is_some());
+    }
+    assert_eq!(store.find_stream("layer-two-1").unwrap(), None);
     assert_eq!(
         store.refs(Kind::Stream).unwrap(),
         [("tags/one".to_owned(), "manifest-one".to_owned())]
