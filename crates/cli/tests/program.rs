@@ -51,6 +51,20 @@ fn help_of_a_command_is_the_same_by_both_names() {
 }
 
 #[test]
+fn the_status_of_a_directory_that_holds_no_machine_fails_with_its_name() {
+    let temp = tempfile::tempdir().unwrap();
+    let there = temp.path().to_str().unwrap();
+    let gone = temp.path().join("gone").display().to_string();
+    for (sysroot, named) in [(there, "/composefs"), (&*gone, &*gone)] {
+        let output = hull(&["status", "--sysroot", sysroot, "--esp", there]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(stderr(&output).contains(named), "{output:?}");
+    }
+    let half = hull(&["status", "--sysroot", there]);
+    assert_eq!(half.status.code(), Some(2), "{half:?}");
+}
+
+#[test]
 fn a_command_for_a_machine_that_is_none_fails_with_a_reason() {
     for verb in ["upgrade", "rollback", "history", "gc", "fsck"] {
         let output = hull(&[verb]);

@@ -1,6 +1,7 @@
 //! Pulls an image into a store and writes its EROFS image, for `tools/bench`: `pull STORE IMAGE`.
 //!
-//! The store is made where there is none. Prints one line of numbers.
+//! The store is made where there is none, and a spool beside it, as machines have.
+//! Prints one line of numbers.
 
 #![allow(
     clippy::print_stdout,
@@ -11,11 +12,12 @@
 use std::error::Error;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use hull_oci::progress::Silent;
-use hull_oci::{PullOptions, Reference, source::SourceOptions};
+use hull_oci::{PullOptions, Reference, Spool, source::SourceOptions};
 use hull_store::{Store, Verity};
 
 fn main() -> ExitCode {
@@ -41,12 +43,15 @@ fn main() -> ExitCode {
 fn pull(store: &str, image: &str) -> Result<(), Box<dyn Error>> {
     let begin = Instant::now();
     std::fs::create_dir_all(store)?;
+    let parent = Path::new(store).parent().ok_or("STORE has a parent")?;
+    let spool = Spool::create(File::open(parent)?, "spool", "the spool beside the store")?;
     let store = Store::create(OwnedFd::from(File::open(store)?), Verity::WhereSupported)?;
     let options = PullOptions {
         source: SourceOptions {
             trust_loopback: true,
             ..SourceOptions::default()
         },
+        spool: Some(spool),
         ..PullOptions::default()
     };
     let session = store.session()?;

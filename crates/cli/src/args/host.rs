@@ -1,6 +1,7 @@
 //! Commands about the machine that hull runs on.
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, value_parser};
@@ -29,6 +30,14 @@ pub(crate) struct Status {
     /// Show the running deployment only
     #[arg(long)]
     pub(crate) booted: bool,
+
+    /// Show another machine than this: where its physical root is mounted
+    #[arg(long, value_name = "DIR", requires = "esp", hide = true)]
+    pub(crate) sysroot: Option<PathBuf>,
+
+    /// Where its EFI system partition is mounted
+    #[arg(long, value_name = "DIR", requires = "sysroot", hide = true)]
+    pub(crate) esp: Option<PathBuf>,
 }
 
 /// Download the newest image and start it at the next boot

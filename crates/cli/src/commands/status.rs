@@ -1,20 +1,28 @@
 //! `status`.
 
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::ExitCode;
 
+use hull_deploy::machine::Machine;
 use hull_deploy::running;
-use rustix::fs::StatVfsMountFlags;
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 
 use super::{Context, boot_report, this_machine};
 use crate::args::Format;
 use crate::args::host::Status;
+use crate::clock;
 use crate::failure::Failure;
 use crate::host_v1::{self, Host, Observation};
 use crate::{output, render, yaml};
 
 /// Prints the status.
 pub(crate) fn run(args: &Status, context: &Context<'_>) -> Result<ExitCode, Failure> {
-    let mut host = host_v1::host(&observe()?);
+    let observation = match (&args.sysroot, &args.esp) {
+        (Some(sysroot), Some(esp)) => observe_other(sysroot, esp)?,
+        _ => observe()?,
+    };
+    let mut host = host_v1::host(&observation);
     if args.booted {
         host.status.only_booted();
     }
@@ -46,6 +54,23 @@ fn written(host: &Host, format: Format, context: &Context<'_>) -> Result<String,
 fn yaml(host: &Host) -> Result<String, Failure> {
     let value = serde_json::to_value(host).map_err(Failure::Serialize)?;
     Ok(yaml::to_string(&value))
+}
+
+/// Looks at a machine that does not run, whose file systems are mounted.
+fn observe_other(sysroot: &Path, esp: &Path) -> Result<Observation, Failure> {
+    let machine = Machine::open(open(sysroot)?, open(esp)?, clock::now())?;
+    Ok(Observation {
+        state: machine.observe()?,
+        ..Observation::default()
+    })
+}
+
+fn open(dir: &Path) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::empty()).map_err(|error| Failure::Read {
+        path: dir.display().to_string(),
+        source: error.into(),
+    })
 }
 
 /// Looks at the machine; one that hull did not start has nothing to show.
