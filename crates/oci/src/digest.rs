@@ -241,6 +241,16 @@ pub enum BlobError {
 }
 
 impl BlobError {
+    /// What was read.
+    pub fn digest(&self) -> &Digest {
+        match self {
+            Self::Truncated { digest, .. }
+            | Self::TooLong { digest, .. }
+            | Self::WrongDigest { digest, .. }
+            | Self::DamagedPart { digest } => digest,
+        }
+    }
+
     /// The error that a [`VerifyingReader`] put into an [`io::Error`], if it is one.
     pub fn find(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()

@@ -10,7 +10,7 @@ use hull_erofs::ObjectId;
 use hull_store::{Kind, Session, Store, StoreError, Target};
 
 use crate::commit::{Came, Commits, Failure};
-use crate::digest::{BlobError, Digest};
+use crate::digest::Digest;
 use crate::image::{self, Image, LoadError};
 use crate::layer::{self, Workers};
 use crate::manifest::{
@@ -116,40 +116,48 @@ pub enum PullError {
         place: String,
     },
     /// A blob is cut short, too long or another one.
-    #[error("{place}: {source}; nothing of it was kept, try again")]
+    #[error("{source}; nothing of it was kept")]
     Content {
-        /// Where it came from.
-        place: String,
-        /// What is wrong.
-        source: Box<BlobError>,
+        /// Where it came from, and what is wrong.
+        source: Box<SourceError>,
     },
     /// A blob stopped coming.
-    #[error("layer {layer}: the download broke off; try again")]
+    #[error("{place}: layer {layer}: the download broke off; try again")]
     Transfer {
+        /// Where it came from.
+        place: String,
         /// The layer's blob.
         layer: Digest,
         /// Why.
         source: std::io::Error,
     },
     /// A blob is not compressed as it should be.
-    #[error("layer {layer}: it cannot be decompressed; the image is damaged where it comes from")]
+    #[error(
+        "{place}: layer {layer}: it cannot be decompressed; the image is damaged where it comes from"
+    )]
     Decompress {
+        /// Where it came from.
+        place: String,
         /// The layer's blob.
         layer: Digest,
         /// Why.
         source: std::io::Error,
     },
     /// A layer is no tar archive that can be imported, or the store is full.
-    #[error("layer {layer}: it cannot be imported")]
+    #[error("{place}: layer {layer}: it cannot be imported")]
     Layer {
+        /// Where it came from.
+        place: String,
         /// The layer's blob.
         layer: Digest,
         /// Why.
         source: Box<layer::ImportError>,
     },
     /// The import stopped before the end of the blob, so its digest is unknown.
-    #[error("layer {layer}: it was not read to its end")]
+    #[error("{place}: layer {layer}: it was not read to its end")]
     NotRead {
+        /// Where it came from.
+        place: String,
         /// The layer's blob.
         layer: Digest,
     },

@@ -16,7 +16,7 @@ use std::time::Duration;
 use hull_store::{Session, UnlinkedStream};
 
 use crate::decompress::decompress;
-use crate::digest::Digest;
+use crate::digest::{BlobError, Digest};
 use crate::layer::{self, Feed, Memory, Piece, Workers};
 use crate::manifest::{Compression, Layer};
 use crate::progress::{Event, Progress};
@@ -68,7 +68,10 @@ impl Transfer<'_, '_> {
             Err(error) => return Err(blob.explain(digest, self.source, error)),
         };
         if !blob.ended {
-            return Err(PullError::NotRead { layer: digest });
+            return Err(PullError::NotRead {
+                place: self.source.place(),
+                layer: digest,
+            });
         }
         imported
             .put(self.session, &digest)
@@ -101,6 +104,7 @@ impl Transfer<'_, '_> {
             Ok(Ok(())) => {}
             Ok(Err(source)) => {
                 return Err(PullError::Decompress {
+                    place: self.source.place(),
                     layer: digest,
                     source,
                 });
@@ -108,6 +112,7 @@ impl Transfer<'_, '_> {
             Err(panic) => std::panic::resume_unwind(panic),
         }
         imported.map_err(|source| PullError::Layer {
+            place: self.source.place(),
             layer: digest,
             source: Box::new(source),
         })
@@ -294,16 +299,20 @@ impl Watched<'_> {
                 &mut io::sink(),
             ));
         }
-        match self.failure {
-            None => error,
-            Some(failure) => match source::explain(failure, source, || digest.to_string()) {
-                SourceError::Content { place, source } => PullError::Content { place, source },
-                SourceError::Read { source, .. } => PullError::Transfer {
-                    layer: digest,
-                    source,
-                },
-                error => PullError::Source(error),
+        let Some(failure) = self.failure else {
+            return error;
+        };
+        let is_wrong = BlobError::find(&failure).is_some();
+        match source::explain(failure, source, || digest.to_string()) {
+            wrong if is_wrong => PullError::Content {
+                source: Box::new(wrong),
             },
+            SourceError::Read { path, source, .. } => PullError::Transfer {
+                place: path.display().to_string(),
+                layer: digest,
+                source,
+            },
+            error => PullError::Source(error),
         }
     }
 }

@@ -85,3 +85,17 @@ pub enum ManifestError {
     #[error(transparent)]
     Digest(#[from] InvalidDigest),
 }
+
+impl ManifestError {
+    /// Whether it is no manifest or index of any kind: something else may have answered
+    /// in place of who was asked. The rest is as it was published.
+    pub(crate) fn is_about_the_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::Malformed { .. }
+                | Self::Ambiguous
+                | Self::TypeMismatch { .. }
+                | Self::SchemaVersion(_)
+        )
+    }
+}

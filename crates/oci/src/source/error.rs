@@ -237,6 +237,14 @@ pub enum Fault {
         /// What is wrong.
         reason: String,
     },
+    /// The token service does not answer as it should.
+    #[error("{}", at_token_service(realm, fault))]
+    AtTokenService {
+        /// Its address.
+        realm: String,
+        /// What came back.
+        fault: Box<Fault>,
+    },
     /// The blob did not come whole.
     #[error("it broke off after {position} of {size} bytes: {reason}")]
     Broken {
@@ -261,6 +269,17 @@ pub enum Fault {
     /// The answer is not what its digest says.
     #[error(transparent)]
     Content(#[from] BlobError),
+    /// The answer is no manifest.
+    #[error(transparent)]
+    Document(Box<ManifestError>),
+}
+
+fn at_token_service(realm: &str, fault: &Fault) -> String {
+    match fault {
+        // It begins with the address.
+        Fault::Transport(reason) => format!("the token service {reason}"),
+        fault => format!("the token service {realm}: {fault}"),
+    }
 }
 
 fn message_suffix(message: &str) -> String {
@@ -276,6 +295,7 @@ impl Fault {
         match self {
             Self::Transport(_) | Self::NoScheme { .. } | Self::Broken { .. } => true,
             Self::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
+            Self::AtTokenService { fault, .. } => fault.is_transient(),
             _ => false,
         }
     }
@@ -284,6 +304,7 @@ impl Fault {
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
+            Self::AtTokenService { fault, .. } => fault.retry_after(),
             _ => None,
         }
     }
@@ -295,7 +316,7 @@ impl Fault {
             ),
             Self::Status { status: 404, .. } => "; check the name and the tag".to_owned(),
             Self::Status { status: 429, .. } => "; wait a while, or log in".to_owned(),
-            Self::Status { status: 500..=599, .. } => {
+            Self::Status { status: 408 | 500..=599, .. } => {
                 "; the registry is in trouble, try again later".to_owned()
             }
             Self::Transport(_) | Self::NoScheme { .. } => format!(
@@ -304,11 +325,11 @@ impl Fault {
             Self::Broken { .. } => {
                 "; check the network and try again: what has come is not fetched again".to_owned()
             }
-            Self::Token { .. } => "; the registry's set-up is at fault".to_owned(),
-            Self::Redirect { .. } | Self::TooLong(_) | Self::Content(_) => {
-                "; something between here and the registry (a proxy, a login page) may have answered".to_owned()
+            Self::AtTokenService { fault, .. } if fault.is_transient() || matches!(**fault, Self::Denied { .. }) => fault.advice(registry),
+            Self::Token { .. } | Self::AtTokenService { .. } => "; the registry's set-up is at fault".to_owned(),
+            Self::Redirect { .. } | Self::TooLong(_) | Self::Content(_) | Self::Document(_) | Self::Status { .. } => {
+                "; something between here and the registry (a proxy, a login page) may have answered: try again, or from another network".to_owned()
             }
-            Self::Status { .. } => String::new(),
         }
     }
 }

@@ -230,9 +230,8 @@ impl<R: Read> Lively<R> {
             return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 format!(
-                    "the server sends next to nothing: {} bytes in {} s",
+                    "the server sends next to nothing: {} bytes in {idle:?}",
                     self.bytes,
-                    idle.as_secs()
                 ),
             ));
         }
@@ -299,13 +298,20 @@ impl Response {
     /// What the server says went wrong, in its own words, for a message. The body of a
     /// success says nothing of that, and may be a token.
     pub(super) fn into_message(self) -> String {
+        self.into_message_without(&[])
+    }
+
+    /// The same without what was sent.
+    pub(super) fn into_message_without(self, secrets: &[&Secret]) -> String {
         if self.status < 400 {
             return String::new();
         }
         let mut bytes = Vec::new();
         // Whatever came before an error is better than nothing.
         let _incomplete = self.body.take(MAX_ERROR).read_to_end(&mut bytes);
-        message_of(&bytes)
+        let hide = |text: String, secret: &&Secret| secret.hide_in(&text);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        message_of(secrets.iter().fold(text, hide).as_bytes())
     }
 
     /// How long the server wants us to wait.

@@ -207,6 +207,14 @@ pub trait Source: Send + Sync + fmt::Debug {
         false
     }
 
+    /// The error for a blob that proved wrong when it had come.
+    fn wrong_blob(&self, error: BlobError) -> SourceError {
+        SourceError::Content {
+            place: self.place(),
+            source: Box::new(error),
+        }
+    }
+
     /// What people should know about how the image comes, a sentence each.
     fn remarks(&self) -> Vec<String> {
         Vec::new()
@@ -332,10 +340,7 @@ pub(crate) fn explain(
     what: impl FnOnce() -> String,
 ) -> SourceError {
     if let Some(content) = BlobError::find(&error) {
-        return SourceError::Content {
-            place: source.place(),
-            source: Box::new(content.clone()),
-        };
+        return source.wrong_blob(content.clone());
     }
     match error.downcast::<RegistryError>() {
         Ok(error) => SourceError::Registry(Box::new(error)),

@@ -91,6 +91,7 @@ impl Place {
             let authorization = self.authenticator.current();
             let secret = authorization.header.as_ref();
             let response = self.get_over_any_scheme(asked, secret, offset)?;
+            let sent: Vec<_> = secret.into_iter().collect();
             // Only the registry itself may ask who we are, not where it sent us.
             let is_registry = response.url.authority() == self.host().to_ascii_lowercase();
             match response.status {
@@ -104,7 +105,7 @@ impl Place {
                 status @ (401 | 403) if is_registry => {
                     return Err(Fault::Denied {
                         status,
-                        message: response.into_message(),
+                        message: response.into_message_without(&sent),
                     });
                 }
                 status => {
@@ -112,7 +113,7 @@ impl Place {
                         host: response.url.authority().to_owned(),
                         status,
                         retry_after: response.retry_after(),
-                        message: response.into_message(),
+                        message: response.into_message_without(&sent),
                     });
                 }
             }

@@ -11,7 +11,7 @@ use super::remote::Remote;
 use super::retry::Patience;
 use super::{Fetched, Source, SourceOptions};
 use crate::digest::{BlobError, Digest};
-use crate::manifest::{Descriptor, MAX_MANIFEST};
+use crate::manifest::{Descriptor, Document, MAX_MANIFEST};
 use crate::reference::RegistryReference;
 
 /// One image's repository in a registry.
@@ -72,6 +72,12 @@ impl Registry {
                 }));
             }
         }
+        if let Err(error) = Document::parse(&bytes, media_type.as_deref())
+            && error.is_about_the_answer()
+        {
+            // Whoever is asked next may have the right one.
+            return Err(Fault::Document(Box::new(error)));
+        }
         Ok(Fetched::new(bytes, expected.copied(), media_type))
     }
 }
@@ -113,6 +119,10 @@ impl Source for Registry {
         let take = |place: &Place| place.get(&asked)?.read_body(MAX_MANIFEST);
         let (_, bytes) = self.remote.ask(&asked, 0, &mut patience, take)?;
         Ok(Some(bytes))
+    }
+
+    fn wrong_blob(&self, error: BlobError) -> SourceError {
+        SourceError::Registry(self.remote.wrong_blob(error))
     }
 
     fn distrust(&self, descriptor: &Descriptor) -> bool {

@@ -7,7 +7,7 @@ use super::error::{Asked, Fault, RegistryError, SourceError};
 use super::place::Place;
 use super::retry::{Patience, Retry};
 use super::{SourceOptions, registries::Endpoint};
-use crate::digest::Digest;
+use crate::digest::{BlobError, Digest};
 use crate::reference::RegistryReference;
 
 /// An image's mirrors and its registry.
@@ -108,6 +108,26 @@ impl Remote {
         let served = std::mem::take(&mut standing.served);
         standing.shunned.extend(served);
         standing.shunned.len() < self.places.len()
+    }
+
+    /// The error for a blob that proved wrong when it had come; it names all who gave some.
+    pub(super) fn wrong_blob(&self, error: BlobError) -> Box<RegistryError> {
+        let digest = *error.digest();
+        let standings = self.standings();
+        let standing = standings.get(&digest);
+        let who = standing
+            .into_iter()
+            .flat_map(|it| it.served.union(&it.shunned));
+        let mut faults: BTreeMap<_, _> = who
+            .map(|place| (*place, Fault::Content(error.clone())))
+            .collect();
+        drop(standings);
+        if faults.is_empty() {
+            // All of it was here.
+            faults.insert(self.places.len() - 1, Fault::Content(error));
+        }
+        let patience = Patience::new(self.retry);
+        self.error(&Asked::Blob(digest), faults, &patience)
     }
 
     fn standings(&self) -> MutexGuard<'_, HashMap<Digest, Standing>> {

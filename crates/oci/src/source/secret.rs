@@ -18,6 +18,15 @@ impl Secret {
     pub(super) fn expose(&self) -> &str {
         &self.0
     }
+
+    /// `text` without the secret, which a server may have quoted from the request. Of a
+    /// header, what comes after the scheme is secret.
+    pub(super) fn hide_in(&self, text: &str) -> String {
+        match self.0.rsplit(' ').next() {
+            Some(secret) if !secret.is_empty() => text.replace(secret, "…"),
+            _ => text.to_owned(),
+        }
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -78,6 +87,9 @@ mod tests {
             format!("Basic {}", STANDARD.encode("me:hush:hush"))
         );
         assert!(!format!("{login:?} {header:?}").contains("hush"));
+        let quoted = format!("you sent {}!", header.expose());
+        assert_eq!(header.hide_in(&quoted), "you sent Basic …!");
+        assert_eq!(Secret::new(String::new()).hide_in("text"), "text");
         assert_eq!(Login::from_base64("%%%"), None);
         assert_eq!(Login::from_base64(&STANDARD.encode("nocolon")), None);
     }

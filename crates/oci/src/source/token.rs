@@ -134,43 +134,57 @@ impl Authenticator {
         if let Some(service) = service {
             fields.push(("service", service));
         }
-        let response = match &self.credentials.held {
+        let body = self
+            .ask_token_service(http, &url, fields)
+            .map_err(|fault| Fault::AtTokenService {
+                realm: shown.clone(),
+                fault: Box::new(fault),
+            })?;
+        parse_token(&body).map_err(bad)
+    }
+
+    /// What the token service answers.
+    fn ask_token_service<'a>(
+        &'a self,
+        http: &Http,
+        url: &Url,
+        mut fields: Vec<(&'a str, &'a str)>,
+    ) -> Result<Vec<u8>, Fault> {
+        let mut sent = Vec::new();
+        let (response, header);
+        match &self.credentials.held {
             Some(Held::IdentityToken(token)) => {
                 fields.push(("grant_type", "refresh_token"));
                 fields.push(("client_id", "hull"));
                 fields.push(("refresh_token", token.expose()));
-                http.post_form(&url, self.trust, &url::form(&fields))?
+                sent.push(token);
+                response = http.post_form(url, self.trust, &url::form(&fields))?;
             }
             Some(Held::Login(login)) => {
                 fields.push(("account", &login.user));
-                let header = login.to_header();
+                header = login.to_header();
+                sent.extend([&header, &login.password]);
                 let url = url.with_query(&fields);
-                http.get(&url, self.trust, "application/json", Some(&header))?
+                response = http.get(&url, self.trust, "application/json", Some(&header))?;
             }
             None => {
                 let url = url.with_query(&fields);
-                http.get(&url, self.trust, "application/json", None)?
-            }
-        };
-        match response.status {
-            200 => {}
-            status @ (401 | 403) => {
-                return Err(Fault::Denied {
-                    status,
-                    message: response.into_message(),
-                });
-            }
-            status => {
-                return Err(Fault::Status {
-                    host: url.authority().to_owned(),
-                    status,
-                    retry_after: response.retry_after(),
-                    message: response.into_message(),
-                });
+                response = http.get(&url, self.trust, "application/json", None)?;
             }
         }
-        let body = response.read_body(MAX_TOKEN)?;
-        parse_token(&body).map_err(bad)
+        match response.status {
+            200 => response.read_body(MAX_TOKEN),
+            status @ (401 | 403) => Err(Fault::Denied {
+                status,
+                message: response.into_message_without(&sent),
+            }),
+            status => Err(Fault::Status {
+                host: url.authority().to_owned(),
+                status,
+                retry_after: response.retry_after(),
+                message: response.into_message_without(&sent),
+            }),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

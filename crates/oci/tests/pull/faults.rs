@@ -34,9 +34,13 @@ fn fails_then_works(part: &str, answer: Answer) -> PullError {
 
 #[track_caller]
 fn content_error(error: PullError) -> BlobError {
+    let error = match error {
+        PullError::Content { source } => *source,
+        PullError::Source(source) => source,
+        error => panic!("{}", show(&error)),
+    };
     match error {
-        PullError::Content { source, .. } => *source,
-        PullError::Source(SourceError::Registry(error)) => match &error.attempts[..] {
+        SourceError::Registry(error) => match &error.attempts[..] {
             [attempt] => match &attempt.fault {
                 source::Fault::Content(content) => content.clone(),
                 _ => panic!("{error}"),

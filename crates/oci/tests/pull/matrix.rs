@@ -73,8 +73,24 @@ struct FaultCase {
     passing: &'static str,
     /// And where it never behaves.
     lasting: &'static str,
+    /// What the error may say of it: one of these.
+    says: &'static [&'static str],
     answer: fn(Scene<'_>) -> Answer,
 }
+
+/// What an error says of a connection that ends.
+const BROKEN: &[&str] = &["broke off after", "disconnected", "reset by peer"];
+/// What it says of content that is not the right one.
+const WRONG: &[&str] = &[
+    "is cut short",
+    "is longer than",
+    "wrong content",
+    "the manifest cannot be read",
+    "its answer is not valid JSON",
+    "its answer holds no",
+    // Of a token that is not the right one.
+    "access denied (401)",
+];
 
 impl FaultCase {
     /// Where patience helps, as long as it is not for ever.
@@ -84,13 +100,17 @@ impl FaultCase {
             answers: 1,
             passing: "+++++",
             lasting: "-----",
+            says: BROKEN,
             answer,
         }
     }
 
     /// Where it does not.
     const fn fails(name: &'static str, answer: fn(Scene<'_>) -> Answer) -> Self {
-        Self::passes(name, answer).but("-----", "-----")
+        Self {
+            says: WRONG,
+            ..Self::passes(name, answer).but("-----", "-----")
+        }
     }
 
     const fn but(self, passing: &'static str, lasting: &'static str) -> Self {
@@ -101,9 +121,18 @@ impl FaultCase {
         }
     }
 
+    const fn says(self, says: &'static [&'static str]) -> Self {
+        Self { says, ..self }
+    }
+
     /// For what has its say about the rest as well.
     const fn answers(self, answers: usize) -> Self {
         Self { answers, ..self }
+    }
+
+    /// Whether the token that came is at fault, not who gave it.
+    fn is_in_token(&self) -> bool {
+        self.name == "a flipped bit"
     }
 
     fn works(&self, seat: Seat, passing: bool) -> bool {
@@ -138,7 +167,7 @@ fn busy(wait: &str) -> Answer {
 const SILENCE: Fault = Fault::Silence(Duration::from_secs(4));
 const DRIP: Fault = Fault::Drip(Duration::from_millis(50));
 
-const FAULTS: [FaultCase; 42] = [
+const FAULTS: [FaultCase; 44] = [
     FaultCase::passes("a reset before the answer", |s| {
         s.right.cut(0, Fault::Reset)
     }),
@@ -149,33 +178,39 @@ const FAULTS: [FaultCase; 42] = [
     FaultCase::passes("an end after a byte", |s| s.right.cut(1, Fault::Close)),
     FaultCase::passes("an end in the middle", |s| half(s, Fault::Close)),
     FaultCase::passes("an end before the last byte", |s| last(s, Fault::Close)),
-    FaultCase::passes("silence before the answer", |s| s.right.cut(0, SILENCE)),
-    FaultCase::passes("silence in the middle", |s| half(s, SILENCE)),
-    FaultCase::passes("drips", |s| half(s, DRIP)),
-    FaultCase::passes("429", |_| Answer::status(429)),
-    FaultCase::passes("429 for no time", |_| busy("0")),
+    FaultCase::passes("silence before the answer", |s| s.right.cut(0, SILENCE))
+        .says(&["timeout", "fell silent"]),
+    FaultCase::passes("silence in the middle", |s| half(s, SILENCE))
+        .says(&["timeout", "fell silent"]),
+    FaultCase::passes("drips", |s| half(s, DRIP)).says(&["next to nothing"]),
+    FaultCase::passes("429", |_| Answer::status(429)).says(&["answered 429"]),
+    FaultCase::passes("429 for no time", |_| busy("0")).says(&["answered 429"]),
     FaultCase::passes("429 until a date", |_| {
         busy("Sun, 06 Nov 1994 08:49:38 GMT").header("Date", "Sun, 06 Nov 1994 08:49:37 GMT")
-    }),
-    FaultCase::passes("429 for ever", |_| busy("1000000000")),
-    FaultCase::passes("429 with garbage", |_| busy("\"soon\"")),
-    FaultCase::passes("408", |_| Answer::status(408)),
-    FaultCase::passes("500", |_| Answer::status(500).body("a stack trace")),
+    })
+    .says(&["answered 429"]),
+    FaultCase::passes("429 for ever", |_| busy("1000000000")).says(&["answered 429"]),
+    FaultCase::passes("429 with garbage", |_| busy("\"soon\"")).says(&["answered 429"]),
+    FaultCase::passes("408", |_| Answer::status(408)).says(&["answered 408"]),
+    FaultCase::passes("500", |_| Answer::status(500).body("a stack trace")).says(&["answered 500"]),
     FaultCase::passes("502", |_| {
         Answer::status(502).body("<html>bad gateway</html>")
-    }),
-    FaultCase::passes("503", |_| Answer::status(503)),
-    FaultCase::fails("404", |_| Answer::status(404)),
-    FaultCase::fails("403", |_| Answer::status(403)),
+    })
+    .says(&["answered 502"]),
+    FaultCase::passes("503", |_| Answer::status(503)).says(&["answered 503"]),
+    FaultCase::fails("404", |_| Answer::status(404)).says(&["answered 404"]),
+    FaultCase::fails("403", |_| Answer::status(403)).says(&["access denied (403)"]),
     FaultCase::fails("401 without an end", |_| {
         Answer::status(401).header("WWW-Authenticate", "Basic realm=\"again\"")
-    }),
-    FaultCase::fails("204", |_| Answer::status(204)),
+    })
+    .says(&["access denied (401)"]),
+    FaultCase::fails("204", |_| Answer::status(204)).says(&["answered 204"]),
     FaultCase::fails("206 that nobody asked for", |s| {
         s.right
             .with_status(206)
             .header("Content-Range", "bytes 5-9/10")
-    }),
+    })
+    .says(&["answered 206"]),
     FaultCase::passes("a rest of another place", |s| {
         then(s, |s| s.right.other_header("Content-Range", "bytes 1-2/3"))
     })
@@ -183,6 +218,7 @@ const FAULTS: [FaultCase; 42] = [
     FaultCase::passes("a rest that is longer", |s| {
         then(s, |s| s.right.change_body(|body| body.push(0)))
     })
+    .says(&["is longer than", "broke off after", "disconnected"])
     .answers(2)
     .but("+-+++", "-----"),
     FaultCase::passes("something else in place of the rest", |s| {
@@ -192,6 +228,7 @@ const FAULTS: [FaultCase; 42] = [
                 .change_body(|body| body.insert(0, 1))
         })
     })
+    .says(&["is cut short", "broke off after", "disconnected"])
     .answers(2)
     .but("+---+", "-----"),
     FaultCase::passes("416", |s| then(s, |_| Answer::status(416))).answers(2),
@@ -212,7 +249,8 @@ const FAULTS: [FaultCase; 42] = [
     }),
     FaultCase::fails("five megabytes", |s| {
         s.right.change_body(|body| body.resize(5 << 20, b' '))
-    }),
+    })
+    .says(&["longer than"]),
     FaultCase::passes("chunks that end early", |s| {
         half(s, Fault::Close).length(Length::Chunked)
     }),
@@ -224,6 +262,7 @@ const FAULTS: [FaultCase; 42] = [
         let length = s.right.body_length();
         s.right.length(Length::Lie(length + 1))
     })
+    .says(&["is longer than", "disconnected"])
     .but("+---+", "-----"),
     FaultCase::fails("a coding that it has not", |s| {
         s.right.header("Content-Encoding", "gzip")
@@ -232,6 +271,7 @@ const FAULTS: [FaultCase; 42] = [
     FaultCase::fails("another type", |s| {
         s.right.other_header("Content-Type", "text/html")
     })
+    .says(&["was announced as"])
     .but("-++++", "-++++"),
     FaultCase::fails("another digest", |s| {
         s.right
@@ -240,14 +280,31 @@ const FAULTS: [FaultCase; 42] = [
     .but("-++++", "-++++"),
     FaultCase::fails("a redirect to another host", |s| {
         Answer::status(307).header("Location", format!("http://{}/elsewhere", s.other))
-    }),
+    })
+    .says(&["answered 404"]),
     FaultCase::fails("a redirect to a file", |_| {
         Answer::status(302).header("Location", "file:///etc/passwd")
-    }),
+    })
+    .says(&["is not followed"]),
+    FaultCase::fails("a redirect without an end", |s| {
+        Answer::status(307).header("Location", s.request.path.clone())
+    })
+    .but("+++++", "-----")
+    .says(&["more than 5 times"]),
+    FaultCase::passes("500 that quotes the request", |s| {
+        let sent = s.request.header("authorization").unwrap_or_default();
+        let decoded = match sent.strip_prefix("Basic ") {
+            Some(login) => STANDARD.decode(login).unwrap(),
+            None => Vec::new(),
+        };
+        let decoded = String::from_utf8(decoded).unwrap();
+        Answer::status(500).body(format!("{sent}, {decoded}: these do not work"))
+    })
+    .says(&["do not work"]),
 ];
 
 fn image() -> TestImage {
-    let large: Vec<u8> = (0..330_000u32)
+    let large: Vec<u8> = (0..266_000u32)
         .flat_map(|n| (n.wrapping_mul(2_654_435_761) ^ 0x77).to_le_bytes())
         .collect();
     make(&Recipe {
@@ -346,9 +403,32 @@ fn check(seat: Seat, case: &'static FaultCase, passing: bool, random: usize) {
     match outcome {
         Ok(pulled) => assert_image(&local, &pulled, &image),
         Err(error) => {
-            let told = format!("{} {error:?}", show(&error));
-            assert!(!told.contains("hush"), "{what}: {told}");
-            assert!(told.contains(&bad.host()), "{what}: {told}");
+            let told = show(&error);
+            assert!(
+                !format!("{told} {error:?}").contains("hush"),
+                "{what}: {told}"
+            );
+            let auth = format!("auth-{}.json", bad.port());
+            let asked = match seat {
+                Seat::Manifest | Seat::Token => "the manifest stable".to_owned(),
+                Seat::Config => image.config.to_string(),
+                Seat::SmallBlob => image.layers[0].to_string(),
+                Seat::LargeBlob => image.layers[2].to_string(),
+            };
+            let place = format!("registry {}, repository debian: asked for", bad.host());
+            for part in [&place, &asked, &auth, "; "] {
+                assert!(told.contains(part), "{what}: {part} is not in {told}");
+            }
+            let is_token = told.contains("the token service");
+            assert_eq!(
+                is_token,
+                seat == Seat::Token && !case.is_in_token(),
+                "{what}: {told}"
+            );
+            assert!(
+                case.says.iter().any(|says| told.contains(says)),
+                "{what}: {told}"
+            );
         }
     }
     for request in other.requests() {
