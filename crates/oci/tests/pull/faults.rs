@@ -312,6 +312,27 @@ fn retry_after_is_obeyed_within_reason() {
 }
 
 #[test]
+fn retry_after_in_seconds_or_as_a_date_is_never_obeyed_longer_than_allowed() {
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for wanted in ["1000000000", "Sun, 06 Nov 2094 08:49:37 GMT"] {
+        let count = AtomicUsize::new(0);
+        let server = Faulty::new(three_layers("1"), move |_, _| {
+            (count.fetch_add(1, Ordering::SeqCst) == 0).then(|| {
+                Answer::status(503)
+                    .header("Retry-After", wanted)
+                    .header("Date", date)
+            })
+        });
+        let mut options = options();
+        options.source.retry.longest_pause = Duration::from_millis(20);
+        // It would not end in the time of a test otherwise.
+        LocalStore::new()
+            .pull_with(&server.image("debian:stable"), &options)
+            .unwrap();
+    }
+}
+
+#[test]
 fn a_denial_is_not_tried_again() {
     let image = three_layers("1");
     let body = r#"{"errors":[{"code":"DENIED","message":"not for you"}]}"#;

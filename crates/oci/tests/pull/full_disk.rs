@@ -3,15 +3,16 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hull_oci::progress::Silent;
 use hull_oci::{PullError, PullOptions, Reference, Spool};
 use hull_store::fsck::{self, Depth};
 use hull_sys::run::Program;
 
-use crate::faulty::{Faulty, Request};
+use crate::faulty::{Fault, Faulty, Request};
 use crate::image::three_layers;
-use crate::local_store::{open, options, show};
+use crate::local_store::{LocalStore, open, options, read, show};
 
 /// A small ext4 on a loop device, unmounted when dropped.
 struct Small {
@@ -126,4 +127,37 @@ fn a_disk_that_fills_up_leaves_the_store_whole_and_the_part_usable() {
         last.offset().is_some_and(|offset| offset > 500_000),
         "{last:?}"
     );
+}
+
+#[test]
+fn a_spool_whose_disk_is_full_is_done_without_and_what_it_has_stays_usable() {
+    let small = Small::mount(8);
+    let local = LocalStore::new();
+    let image = three_layers("1");
+    let large = image.layers[2];
+    let is_large = move |request: &Request| request.path.ends_with(&large.to_string());
+    let breaks = AtomicBool::new(true);
+    let server = Faulty::new(image, move |request, server| {
+        let breaks = is_large(request) && breaks.swap(false, Ordering::SeqCst);
+        breaks.then(|| server.answer(request).cut(2_500_000, Fault::Close))
+    });
+    fill(&small.path(), 1_200_000);
+    let mut options = small.options();
+    options.source.retry.attempts = 1;
+    let name = server.image("debian:stable");
+    let error = show(&local.pull_with(&name, &options).unwrap_err());
+    // The network's fault, not the disk's.
+    assert!(error.contains("broke off after 2500000 of"), "{error}");
+    // Still full: it goes on from what fitted.
+    let pulled = local.pull_with(&name, &options).unwrap();
+    let tree = pulled.image.tree(&local.store).unwrap();
+    assert!(read(&local.store, &tree, "usr/three").len() > 2_800_000);
+    let requests = server.requests();
+    let last = requests.iter().rfind(|request| is_large(request)).unwrap();
+    assert!(
+        last.offset()
+            .is_some_and(|offset| (400_000..2_500_000).contains(&offset)),
+        "{last:?}"
+    );
+    assert_eq!(options.spool.unwrap().leftovers().unwrap(), []);
 }

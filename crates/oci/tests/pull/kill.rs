@@ -7,23 +7,27 @@
 
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use hull_oci::manifest::Compression;
-use hull_oci::{PullOptions, Spool};
+use hull_oci::{Policy, PullOptions, Spool};
 use hull_store::fsck::{self, Depth};
 use hull_store::gc;
 
 use crate::faulty::{Answer, Fault, Faulty, Request};
 use crate::image::{Recipe, TestImage, make, tar};
 use crate::local_store::{open, options, read};
+use crate::signatures::Signed;
 
 const STORE: &str = "HULL_TEST_KILL_STORE";
-const IMAGE: &str = "HULL_TEST_KILL_IMAGE";
+const NAME: &str = "HULL_TEST_KILL_IMAGE";
 /// What the server sends of an answer before it waits for the kill.
 const WAIT: Fault = Fault::Silence(Duration::from_secs(30));
+
+static IMAGE: LazyLock<TestImage> = LazyLock::new(image);
+static SIGNED: LazyLock<Signed> = LazyLock::new(|| Signed::new(&IMAGE));
 
 fn image() -> TestImage {
     let large: Vec<u8> = (0..2_000_000u32)
@@ -54,9 +58,11 @@ fn spooled(dir: &std::path::Path) -> PullOptions {
 #[ignore = "the tests below run it in a process of its own"]
 fn child() {
     let store = std::env::var_os(STORE).expect("the other tests set it");
-    let image = std::env::var(IMAGE).expect("the other tests set it");
+    let image = std::env::var(NAME).expect("the other tests set it");
     let store = std::path::Path::new(&store);
-    let options = spooled(store);
+    let mut options = spooled(store);
+    // The parent wrote it.
+    options.policy = Some(Arc::new(Policy::read(&store.join("policy.json")).unwrap()));
     let store = open(&store.join("composefs"));
     let reference = hull_oci::Reference::parse(&image).unwrap();
     // The parent kills this before it ends.
@@ -72,7 +78,7 @@ fn start(dir: &std::path::Path, image: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "kill::child", "--ignored"])
         .env(STORE, dir)
-        .env(IMAGE, image)
+        .env(NAME, image)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -87,15 +93,31 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// What a registry answers that wants a token, and has a signature.
+fn right(request: &Request, server: &Faulty) -> Answer {
+    if request.path.starts_with("/token") {
+        return Answer::ok("application/json", r#"{"token":"t"}"#);
+    }
+    if request.header("authorization") != Some("Bearer t") {
+        let realm = format!(r#"Bearer realm="http://{}/token""#, server.host());
+        return Answer::status(401).header("WWW-Authenticate", realm);
+    }
+    let signed = SIGNED.answer(&request.path);
+    signed.unwrap_or_else(|| server.answer(request))
+}
+
 /// Kills a pull when `part` of `seat`'s answer has been sent, pulls again, and gives
 /// the bytes that were sent in both together.
 #[track_caller]
 fn killed_at(seat: &'static str, sent: fn(usize) -> usize) -> (u64, u64) {
-    let image = image();
+    let image = SIGNED.served(&IMAGE);
     let config = image.config.to_string();
     let layers: Vec<_> = image.layers.iter().map(ToString::to_string).collect();
     let is_seat = move |request: &Request| match seat {
-        "manifest" => request.path.contains("/manifests/"),
+        "token" => request.path.starts_with("/token"),
+        "manifest" => request.path.ends_with("/manifests/stable"),
+        "signature" => request.path.ends_with(".sig"),
+        "payload" => request.path.ends_with(&SIGNED.payload.to_string()),
         "config" => request.path.ends_with(&config),
         "small" => request.path.ends_with(&layers[0]),
         _ => request.path.ends_with(&layers[1]),
@@ -105,16 +127,17 @@ fn killed_at(seat: &'static str, sent: fn(usize) -> usize) -> (u64, u64) {
     let asked = Arc::new(AtomicBool::new(false));
     let seen = asked.clone();
     let server = Faulty::new(image.clone(), move |request, server| {
+        let answer = right(request, server);
         if !still.load(Ordering::SeqCst) || !is_seat(request) {
-            return None;
+            return Some(answer);
         }
         seen.store(true, Ordering::SeqCst);
-        let answer: Answer = server.answer(request);
         let sent = sent(answer.body_length());
         Some(answer.cut(sent, WAIT))
     });
     let temp = tempfile::tempdir().unwrap();
     std::fs::create_dir(temp.path().join("composefs")).unwrap();
+    let policy = SIGNED.policy(temp.path());
     let name = server.image("debian:stable");
     let mut child = start(temp.path(), &name);
     wait_until("the request", || asked.load(Ordering::SeqCst));
@@ -136,7 +159,8 @@ fn killed_at(seat: &'static str, sent: fn(usize) -> usize) -> (u64, u64) {
     let report = fsck::check(&local, Depth::Full, &|_| {}).unwrap();
     assert!(report.is_sound(), "{seat}: after the kill");
     let reference = hull_oci::Reference::parse(&name).unwrap();
-    let options = spooled(temp.path());
+    let mut options = spooled(temp.path());
+    options.policy = Some(policy);
     let pulled = hull_oci::pull(&local, &reference, &options, &hull_oci::progress::Silent).unwrap();
     let tree = pulled.image.tree(&local).unwrap();
     let content = read(&local, &tree, "usr/three");
@@ -155,7 +179,15 @@ fn killed_at(seat: &'static str, sent: fn(usize) -> usize) -> (u64, u64) {
 
 #[test]
 fn a_pull_killed_anywhere_leaves_a_whole_store_and_the_next_one_works() {
-    for seat in ["manifest", "config", "small", "large"] {
+    for seat in [
+        "token",
+        "manifest",
+        "signature",
+        "payload",
+        "config",
+        "small",
+        "large",
+    ] {
         for sent in [|_| 0, |length| length / 2, |length| length - 1] {
             if seat == "large" && sent(2) == 0 {
                 // Nothing of it comes, so there is nothing to wait for.

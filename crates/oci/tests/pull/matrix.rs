@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use serde_json::json;
 use crate::faulty::{Answer, Fault, Faulty, Length, Request};
 use crate::image::{Recipe, TestImage, make, tar};
 use crate::local_store::{LocalStore, options, read, show};
+use crate::signatures::Signed;
 
 const PASSWORD: &str = "hush-password";
 const TOKEN: &str = "hush-token";
@@ -30,25 +32,60 @@ enum Seat {
     SmallBlob,
     LargeBlob,
     Token,
+    Signature,
+    Payload,
 }
 
-const SEATS: [Seat; 5] = [
+const SEATS: [Seat; 7] = [
     Seat::Manifest,
     Seat::Config,
     Seat::SmallBlob,
     Seat::LargeBlob,
     Seat::Token,
+    Seat::Signature,
+    Seat::Payload,
 ];
+
+static IMAGE: LazyLock<TestImage> = LazyLock::new(image);
+static SIGNED: LazyLock<Signed> = LazyLock::new(|| Signed::new(&IMAGE));
 
 impl Seat {
     fn is_asked(self, request: &Request, image: &TestImage) -> bool {
         let ends = |digest: &Digest| request.path.ends_with(&digest.to_string());
         match self {
-            Self::Manifest => request.path.contains("/manifests/"),
+            Self::Manifest => request.path.ends_with("/manifests/stable"),
             Self::Config => ends(&image.config),
             Self::SmallBlob => ends(&image.layers[0]),
             Self::LargeBlob => ends(&image.layers[2]),
             Self::Token => request.path.starts_with("/token"),
+            Self::Signature => request.path.ends_with(".sig"),
+            Self::Payload => ends(&SIGNED.payload),
+        }
+    }
+
+    /// Whether a policy is needed for that to be asked.
+    fn is_of_policy(self) -> bool {
+        matches!(self, Self::Signature | Self::Payload)
+    }
+
+    /// The seat of the image that it is fetched like.
+    fn like(self) -> Self {
+        match self {
+            Self::Signature => Self::Manifest,
+            Self::Payload => Self::Config,
+            seat => seat,
+        }
+    }
+
+    /// How an error calls what was asked for.
+    fn asked(self) -> String {
+        match self {
+            Self::Manifest | Self::Token => "the manifest stable".to_owned(),
+            Self::Config => IMAGE.config.to_string(),
+            Self::SmallBlob => IMAGE.layers[0].to_string(),
+            Self::LargeBlob => IMAGE.layers[2].to_string(),
+            Self::Signature => format!("the manifest sha256-{}.sig", IMAGE.digest().to_hex()),
+            Self::Payload => SIGNED.payload.to_string(),
         }
     }
 }
@@ -64,7 +101,7 @@ struct Scene<'a> {
 }
 
 /// A fault, and what becomes of the pull: `+` it works, `-` it fails; at each seat in
-/// the order of [`SEATS`].
+/// the order of [`SEATS`], but for those of the policy, which are [like](Seat::like) others.
 struct FaultCase {
     name: &'static str,
     /// After so many such answers the registry behaves.
@@ -137,7 +174,10 @@ impl FaultCase {
 
     fn works(&self, seat: Seat, passing: bool) -> bool {
         let outcomes = if passing { self.passing } else { self.lasting };
-        let place = SEATS.iter().position(|other| *other == seat).unwrap();
+        let place = SEATS
+            .iter()
+            .position(|other| *other == seat.like())
+            .unwrap();
         outcomes.as_bytes()[place] == b'+'
     }
 }
@@ -326,7 +366,7 @@ fn guarded(
     image: &TestImage,
     fault: impl Fn(&Request, Answer) -> Option<Answer> + Send + Sync + 'static,
 ) -> Faulty {
-    Faulty::new(image.clone(), move |request, server| {
+    Faulty::new(SIGNED.served(image), move |request, server| {
         let basic = format!("Basic {}", STANDARD.encode(format!("me:{PASSWORD}")));
         let sent = request.header("authorization");
         let right = if request.path.starts_with("/token") {
@@ -341,19 +381,21 @@ fn guarded(
             );
             return Some(Answer::status(401).header("WWW-Authenticate", realm));
         } else {
-            server.answer(request)
+            let signed = SIGNED.answer(&request.path);
+            signed.unwrap_or_else(|| server.answer(request))
         };
         Some(fault(request, right.clone()).unwrap_or(right))
     })
 }
 
-fn with_password(dir: &Path, server: &Faulty) -> PullOptions {
+fn with_password(dir: &Path, server: &Faulty, seat: Seat) -> PullOptions {
     let path = dir.join(format!("auth-{}.json", server.port()));
     let auth = STANDARD.encode(format!("me:{PASSWORD}"));
     let value = json!({"auths": {server.host(): {"auth": auth}}});
     serde_json::to_writer(File::create(&path).unwrap(), &value).unwrap();
     let mut options = options();
     options.source.auth.explicit = Some(path);
+    options.policy = seat.is_of_policy().then(|| SIGNED.policy(dir));
     options.source.retry.pause = Duration::from_millis(1);
     options.source.retry.longest_pause = Duration::from_millis(5);
     let parent = File::open(dir).unwrap();
@@ -373,7 +415,7 @@ fn assert_image(local: &LocalStore, pulled: &hull_oci::Pulled, image: &TestImage
 /// One fault at one seat, for a while or for ever; then a registry without faults.
 fn check(seat: Seat, case: &'static FaultCase, passing: bool, random: usize) {
     let what = format!("{seat:?}, {}, passing: {passing}, seed {SEED}", case.name);
-    let image = image();
+    let image = IMAGE.clone();
     let other = Faulty::with_answer(image.clone(), "/", Answer::status(404));
     let (seen, other_host, about) = (AtomicUsize::new(0), other.host(), image.clone());
     let most = if passing { case.answers } else { usize::MAX };
@@ -390,7 +432,7 @@ fn check(seat: Seat, case: &'static FaultCase, passing: bool, random: usize) {
     });
     let local = LocalStore::new();
     let dir = local.path("");
-    let mut options = with_password(&dir, &bad);
+    let mut options = with_password(&dir, &bad, seat);
     if case.name.starts_with("silence") || case.name == "drips" {
         options.source.timeouts.idle = Duration::from_millis(250);
     }
@@ -408,27 +450,7 @@ fn check(seat: Seat, case: &'static FaultCase, passing: bool, random: usize) {
                 !format!("{told} {error:?}").contains("hush"),
                 "{what}: {told}"
             );
-            let auth = format!("auth-{}.json", bad.port());
-            let asked = match seat {
-                Seat::Manifest | Seat::Token => "the manifest stable".to_owned(),
-                Seat::Config => image.config.to_string(),
-                Seat::SmallBlob => image.layers[0].to_string(),
-                Seat::LargeBlob => image.layers[2].to_string(),
-            };
-            let place = format!("registry {}, repository debian: asked for", bad.host());
-            for part in [&place, &asked, &auth, "; "] {
-                assert!(told.contains(part), "{what}: {part} is not in {told}");
-            }
-            let is_token = told.contains("the token service");
-            assert_eq!(
-                is_token,
-                seat == Seat::Token && !case.is_in_token(),
-                "{what}: {told}"
-            );
-            assert!(
-                case.says.iter().any(|says| told.contains(says)),
-                "{what}: {told}"
-            );
+            check_error(&told, seat, case, &bad);
         }
     }
     for request in other.requests() {
@@ -437,7 +459,7 @@ fn check(seat: Seat, case: &'static FaultCase, passing: bool, random: usize) {
     assert_sound(&local, &what);
 
     let good = guarded(&image, |_, _| None);
-    let options = with_password(&dir, &good);
+    let options = with_password(&dir, &good, seat);
     match local.pull_with(&good.image("debian:stable"), &options) {
         Ok(pulled) => assert_image(&local, &pulled, &image),
         Err(error) => panic!("{what}, afterwards: {}", show(&error)),
@@ -447,6 +469,32 @@ fn check(seat: Seat, case: &'static FaultCase, passing: bool, random: usize) {
     assert!(plan.leftovers.is_empty(), "{what}: {:?}", plan.leftovers);
     let spool = options.spool.unwrap();
     assert_eq!(spool.leftovers().unwrap(), [], "{what}");
+}
+
+/// An error names who, what, with which credentials, what came, and what to do.
+#[track_caller]
+fn check_error(told: &str, seat: Seat, case: &FaultCase, bad: &Faulty) {
+    let what = format!("{seat:?}, {}: {told}", case.name);
+    if seat.is_of_policy() && told.contains("not trusted by") {
+        // It came that there is no signature, or another one.
+        assert!(
+            told.contains(&bad.host()) && told.contains("policy.json"),
+            "{what}"
+        );
+        return;
+    }
+    let place = format!("registry {}, repository debian: asked for", bad.host());
+    let auth = format!("auth-{}.json", bad.port());
+    for part in [&*place, &seat.asked(), &auth, "; "] {
+        assert!(told.contains(part), "{what}: {part} is missing");
+    }
+    let is_token = told.contains("the token service");
+    assert_eq!(
+        is_token,
+        seat == Seat::Token && !case.is_in_token(),
+        "{what}"
+    );
+    assert!(case.says.iter().any(|says| told.contains(says)), "{what}");
 }
 
 fn assert_sound(local: &LocalStore, what: &str) {

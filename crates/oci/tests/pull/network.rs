@@ -173,3 +173,45 @@ fn a_mirror_is_asked_first_and_the_registry_where_it_fails() {
         assert_eq!(registry.requests().len(), expected);
     }
 }
+
+#[test]
+fn mirrors_are_tried_in_their_order_and_each_is_named_in_the_error() {
+    let image = three_layers("1");
+    let failing =
+        |status| Faulty::with_answer(image.clone(), "/v2/", crate::faulty::Answer::status(status));
+    let (first, second, registry) = (failing(404), failing(403), failing(410));
+    let temp = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[[registry]]\nprefix = 'named.example'\nlocation = '{}'\ninsecure = true\n\
+         [[registry.mirror]]\nlocation = '{}'\ninsecure = true\n\
+         [[registry.mirror]]\nlocation = '{}'\ninsecure = true\n",
+        registry.host(),
+        first.host(),
+        second.host()
+    );
+    let path = temp.path().join("registries.conf");
+    File::create(path)
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    let mut options = options();
+    options.source.config.system = Some(temp.path().to_owned());
+    let error = LocalStore::new().pull_with("named.example/debian:stable", &options);
+    let error = crate::local_store::show(&error.unwrap_err());
+    let at = |server: &Faulty, came: &str| {
+        let text = format!("at {}/debian without credentials: {came}", server.host());
+        error
+            .find(&text)
+            .unwrap_or_else(|| panic!("{text} is not in {error}"))
+    };
+    let not_found = format!("{} answered 404", first.host());
+    let places = [
+        at(&first, &not_found),
+        at(&second, "access denied (403)"),
+        at(&registry, &format!("{} answered 410", registry.host())),
+    ];
+    assert!(places.is_sorted(), "{error}");
+    for server in [&first, &second, &registry] {
+        assert_eq!(server.requests().len(), 1, "none is asked again in vain");
+    }
+}

@@ -240,6 +240,52 @@ fn what_is_not_in_the_record_counts_while_the_machine_runs_only() {
     assert_eq!(more(Some("another")), [1_500_000]);
 }
 
+/// What a power cut can leave: the record is of another boot, and the file or the
+/// record may be any shorter, or hold zeros where nothing was written yet.
+#[test]
+fn after_a_power_cut_nothing_counts_but_what_was_known_to_be_on_disk() {
+    const KNOWN: usize = 1_500_000;
+    type Change = fn(&mut Vec<u8>, &mut Vec<u8>);
+    let cases: [(&str, Change, &[usize]); 8] = [
+        ("nothing is lost", |_, _| {}, &[KNOWN]),
+        (
+            "zeros follow",
+            |part, _| part.resize(2_500_000, 0),
+            &[KNOWN],
+        ),
+        (
+            "the end was not written",
+            |part, _| part.truncate(1_400_000),
+            &[0],
+        ),
+        ("the file is empty", |part, _| part.clear(), &[0]),
+        (
+            "the end is zeros",
+            |part, _| part[1_400_000..].fill(0),
+            &[0],
+        ),
+        ("a block is zeros", |part, _| part[4096..8192].fill(0), &[0]),
+        ("the record is empty", |_, record| record.clear(), &[0]),
+        ("the record is zeros", |_, record| record.fill(0), &[0]),
+    ];
+    for (what, change, expected) in cases {
+        let asked = goes_on_after(|part, record| {
+            let (mut bytes, json) = (std::fs::read(part).unwrap(), std::fs::read(record).unwrap());
+            assert_eq!(bytes.len(), KNOWN);
+            let mut value: serde_json::Value = serde_json::from_slice(&json).unwrap();
+            value["boot"] = "another".into();
+            let mut json = value.to_string().into_bytes();
+            change(&mut bytes, &mut json);
+            put(part, &bytes);
+            put(record, &json);
+            // And the record that was about to take its place.
+            let name = record.file_name().unwrap().to_str().unwrap();
+            put(&record.with_file_name(format!(".{name}.new")), b"{\"form");
+        });
+        assert_eq!(asked, expected, "{what}");
+    }
+}
+
 #[test]
 fn a_part_that_another_pull_is_at_is_left_to_it() {
     let image = three_layers("1");

@@ -183,6 +183,52 @@ fn by_cosign(key: &Key) -> Value {
     })
 }
 
+/// The signature of an image as a registry serves it, for other tests.
+pub(crate) struct Signed {
+    key: Key,
+    attached: Attached,
+    bytes: Vec<u8>,
+    /// The blob that is signed.
+    pub(crate) payload: Digest,
+}
+
+impl Signed {
+    pub(crate) fn new(image: &TestImage) -> Self {
+        let key = Key::new("P-256");
+        let payload = payload("signed.example/debian", &image.digest());
+        let mut attached = Attached::default();
+        let signature = key.sign(&payload);
+        let digest = Digest::sha256(&payload);
+        attached.signatures(&image.digest(), &[(payload.clone(), signature)]);
+        Self {
+            bytes: payload,
+            key,
+            attached,
+            payload: digest,
+        }
+    }
+
+    /// The image with the blob that is signed beside its own.
+    pub(crate) fn served(&self, image: &TestImage) -> TestImage {
+        let mut image = image.clone();
+        image.blobs.insert(self.payload, self.bytes.clone());
+        image
+    }
+
+    /// What a registry answers, if this is about signatures.
+    pub(crate) fn answer(&self, path: &str) -> Option<Answer> {
+        let path = path.strip_prefix("/v2/debian")?;
+        let is_about = path.starts_with("/referrers/") || path.contains("/manifests/sha256-");
+        let answer = || self.attached.paths.get(path).cloned();
+        is_about.then(|| answer().unwrap_or_else(|| Answer::status(404)))
+    }
+
+    /// A policy in this directory that wants that signature.
+    pub(crate) fn policy(&self, dir: &Path) -> Arc<Policy> {
+        demanding(dir, &by_cosign(&self.key)).policy.unwrap()
+    }
+}
+
 #[test]
 fn signatures_by_every_kind_of_key_are_accepted_and_those_by_others_not() {
     let image = three_layers("1");
