@@ -56,17 +56,26 @@ fn pull(store: &str, image: &str) -> Result<(), Box<dyn Error>> {
     };
     let session = store.session()?;
     let pulled = hull_oci::pull_in(&session, &Reference::parse(image)?, &options, &Silent)?;
-    let fetched = begin.elapsed();
+    let (fetched, memory) = (begin.elapsed(), peak_memory()?);
     let mut tree = pulled.image.tree(&store)?;
     hull_erofs::transform::oci_root(&mut tree)?;
     session.put_image(&hull_erofs::image::write(&tree)?)?;
     println!(
-        "{} layers, {} bytes fetched, wrote {} bytes: {:.2} s, image written after {:.2} s",
+        "{} layers, {} bytes fetched, wrote {} bytes: {:.2} s, {memory} MB; image written after {:.2} s, {} MB",
         pulled.downloaded_layers,
         pulled.downloaded_bytes,
         session.written(),
         fetched.as_secs_f64(),
-        begin.elapsed().as_secs_f64()
+        begin.elapsed().as_secs_f64(),
+        peak_memory()?
     );
     Ok(())
+}
+
+/// The most memory that this program had so far, in megabytes: without what its parent had.
+fn peak_memory() -> Result<u64, Box<dyn Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    Ok(kilobytes.ok_or("no VmHWM")?.trim().parse::<u64>()? / 1024)
 }
