@@ -16,6 +16,9 @@ pub const SORT_KEY: &str = "hull";
 /// How often a new entry is tried before the loader takes another one.
 pub const TRIES: u8 = 3;
 
+/// What comes before a deployment's name on the kernel command line.
+const DEPLOYMENT_ARGUMENT: &str = "hull.deployment=";
+
 /// The longest entry file that is read, in bytes.
 pub const MAX_SIZE: u64 = 64 << 10;
 
@@ -195,6 +198,14 @@ pub(crate) fn mentioned_directories(text: &str) -> Vec<String> {
     let after = text.split("efi/hull/").skip(1);
     after
         .filter_map(|rest| Some(rest.split_once('/')?.0.to_owned()))
+        .collect()
+}
+
+/// The deployments that a text names as the kernel's argument.
+pub(crate) fn mentioned_deployments(text: &str) -> Vec<DeploymentName> {
+    let after = text.split(DEPLOYMENT_ARGUMENT).skip(1);
+    after
+        .filter_map(|rest| rest.split(char::is_whitespace).next()?.parse().ok())
         .collect()
 }
 

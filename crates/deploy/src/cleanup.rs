@@ -222,7 +222,16 @@ fn remember_given_up(machine: &Machine, state: &HostState) -> Result<(), Machine
 /// Keeps what was pulled and is not staged.
 pub(crate) const DOWNLOAD_REFERENCE: &str = "hull/downloaded";
 
-/// Lets that go.
-pub(crate) fn drop_download(session: &hull_store::Session) -> Result<(), StoreError> {
-    session.remove_ref(Kind::Stream, DOWNLOAD_REFERENCE)
+/// Lets that go, and says so. That of another image, which another operation brought
+/// meanwhile, stays.
+pub(crate) fn drop_download(
+    session: &hull_store::Session,
+    manifest_stream: &str,
+) -> Result<bool, StoreError> {
+    let found = session.store().find_ref(Kind::Stream, DOWNLOAD_REFERENCE)?;
+    let is_ours = found.is_some_and(|found| found == manifest_stream);
+    if is_ours {
+        session.remove_ref(Kind::Stream, DOWNLOAD_REFERENCE)?;
+    }
+    Ok(is_ours)
 }

@@ -33,12 +33,19 @@ pub struct Event {
     pub version: Option<String>,
 }
 
-/// All events that are kept, the oldest first. A damaged file is an empty
-/// history: it is for people, nothing depends on it.
+/// All events that are kept, the oldest first. A damaged file, and one that is
+/// longer than hull's are, is an empty history: it is for people, nothing depends on it.
 pub fn read(state_dir: impl AsFd) -> io::Result<Vec<Event>> {
     match dir::read_file_at_most(state_dir, FILE_NAME, MAX_BYTES) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::FileTooLarge
+            ) =>
+        {
+            Ok(Vec::new())
+        }
         Err(error) => Err(error),
     }
 }

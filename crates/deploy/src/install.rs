@@ -156,7 +156,7 @@ pub fn install(
     )?;
     let stream = fetched.image.stream();
     stage::execute(machine, &fetched.session, &plan, &stream)?;
-    crate::cleanup::drop_download(&fetched.session)?;
+    crate::cleanup::drop_download(&fetched.session, &stream)?;
     durable::barrier(&machine.root).map_err(doing("the root file system"))?;
     Ok(plan.name)
 }

@@ -204,7 +204,7 @@ impl Machine {
         let given_up = given_up::read(&self.state_dir).map_err(doing("/state/given-up.json"))?;
         let mut state = HostState {
             given_up,
-            foreign_directories: self.esp.foreign_references()?,
+            foreign: self.esp.foreign_references()?,
             deployments,
             unreadable,
             entries,

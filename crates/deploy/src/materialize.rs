@@ -42,21 +42,25 @@ pub fn materialize(
     directory: &Directory,
     target: impl AsFd,
 ) -> Result<(), MaterializeError> {
+    let target = target.as_fd();
     let mut writer = Writer {
         store,
         tree,
         written: BTreeMap::new(),
+        top: target,
         path: Vec::new(),
     };
-    let target = target.as_fd();
     writer.directory(directory, target)
 }
 
 struct Writer<'a> {
     store: &'a Store,
     tree: &'a Tree,
-    /// Where each inode was written first, for hard links.
-    written: BTreeMap<LeafId, (OwnedFd, CString)>,
+    /// Where each inode was written first, for hard links: names, since a descriptor
+    /// for each would be more than a process may have.
+    written: BTreeMap<LeafId, CString>,
+    /// The directory that all paths are below.
+    top: BorrowedFd<'a>,
     path: Vec<u8>,
 }
 
@@ -99,9 +103,9 @@ impl Writer<'_> {
         name: CString,
         parent: BorrowedFd<'_>,
     ) -> Result<(), MaterializeError> {
-        if let Some((directory, first)) = self.written.get(&id) {
+        if let Some(first) = self.written.get(&id) {
             let linked = rustix::fs::linkat(
-                directory,
+                self.top,
                 first.as_c_str(),
                 parent,
                 name.as_c_str(),
@@ -127,8 +131,9 @@ impl Writer<'_> {
                 self.io(made)?;
             }
         }
-        let parent = self.io(parent.try_clone_to_owned())?;
-        self.written.insert(id, (parent, name));
+        let path = self.path.get(1..).unwrap_or_default();
+        let path = self.io(CString::new(path).map_err(io::Error::from))?;
+        self.written.insert(id, path);
         Ok(())
     }
 

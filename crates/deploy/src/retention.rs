@@ -81,7 +81,7 @@ pub(crate) fn needed_directories<'a>(
         .entries
         .iter()
         .filter(|found| !removed.contains(&found.name));
-    let foreign = state.foreign_directories.iter().map(String::as_str);
+    let foreign = state.foreign.directories.iter().map(String::as_str);
     kept.flat_map(|found| found.entry.boot_directories())
         .chain(foreign)
         .collect()
@@ -94,6 +94,7 @@ fn kept(state: &HostState) -> BTreeSet<DeploymentName> {
         .flatten()
         .collect();
     keep.extend(state.unreadable.iter().copied());
+    keep.extend(state.foreign.deployments.iter().copied());
     let booted_is_proven = match (state.booted, state.booted_entry()) {
         (Some(_), Some(entry)) => entry.counter.is_none(),
         // Not booted by hull (an installer), or started by hand.
@@ -190,7 +191,7 @@ mod tests {
     #[test]
     fn boot_files_that_a_foreign_entry_needs_stay() {
         let mut state = machine(&[(2, "hull-2.conf")]).booted(2).0;
-        state.foreign_directories = ["d1".to_owned()].into();
+        state.foreign.directories = ["d1".to_owned()].into();
         let directories = ["d1", "d2", "d3"].map(String::from);
         assert_eq!(plan(&state, &directories).boot_directories, ["d3"]);
     }

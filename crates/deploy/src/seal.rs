@@ -149,10 +149,14 @@ fn check_architecture(pulled: &Image) -> Result<(), SealError> {
     }
 }
 
+/// A longer name is for no boot menu, in characters.
+const LONGEST_NAME: usize = 200;
+
 /// `PRETTY_NAME` of os-release, with the image's version where it adds something.
 fn title(files: &ImageFiles<'_>, image: &Image) -> Result<String, SealError> {
     let os_release = files.text("usr/lib/os-release")?.unwrap_or_default();
     let name = os_release_value(&os_release, "PRETTY_NAME").unwrap_or_else(|| "Linux".to_owned());
+    let name: String = name.chars().take(LONGEST_NAME).collect();
     Ok(match image.config.version() {
         Some(version) if !name.contains(version) => format!("{name} ({version})"),
         _ => name,

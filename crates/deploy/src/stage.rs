@@ -81,12 +81,24 @@ pub enum StageError {
     /// Looking for files without fs-verity.
     #[error(transparent)]
     Verity(#[from] verity::EnableError),
+    /// The kernel would pass over the end of its command line.
+    #[error(
+        "the kernel command line would have {length} bytes, and the kernel reads {LONGEST_COMMAND_LINE}: the image's kargs.d and the arguments of this machine are too long together"
+    )]
+    CommandLine {
+        /// The line's length, in bytes.
+        length: usize,
+    },
     /// An image without setup-root, and hull has none to give.
     #[error(
         "the image's initrd cannot mount a composefs root (it has no /usr/lib/hull/setup-root), and hull's own setup-root is not installed here: install hull's files, or add them to the image"
     )]
     NoSetupRoot,
 }
+
+/// `COMMAND_LINE_SIZE` of Linux on the architectures that hull knows, without the
+/// zero at the end. In bytes.
+const LONGEST_COMMAND_LINE: usize = 2047;
 
 /// Decides names, record and entry. Nothing is written.
 pub fn plan(
@@ -115,11 +127,16 @@ pub fn plan(
         operation: request.operation,
         created: machine.now.clone(),
     };
+    let name = DeploymentName {
+        digest: sealed.digest,
+        generation,
+    };
+    let length = boot_options::command_line(&name, &record, counted).len();
+    if length > LONGEST_COMMAND_LINE {
+        return Err(StageError::CommandLine { length });
+    }
     Ok(StagePlan {
-        name: DeploymentName {
-            digest: sealed.digest,
-            generation,
-        },
+        name,
         record,
         entry: if counted {
             EntryName::counted(order)

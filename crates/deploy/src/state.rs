@@ -1,10 +1,8 @@
 //! What a machine has: its deployments, its boot entries, and the roles that
 //! follow from them. Values and pure functions; `machine` reads them from disk.
 
-use std::collections::BTreeSet;
-
 use hull_boot::entry::EntryName;
-use hull_boot::esp::InstalledEntry;
+use hull_boot::esp::{InstalledEntry, Mentions};
 use hull_boot::record::{DeploymentName, Record};
 
 use crate::given_up::GivenUp;
@@ -37,8 +35,8 @@ pub struct HostState {
     pub downloaded: Option<Downloaded>,
     /// Images that did not come up here, though their deployments may be gone.
     pub given_up: Vec<GivenUp>,
-    /// Directories of boot files that entries name which are not hull's or not usable.
-    pub foreign_directories: BTreeSet<String>,
+    /// What entries name which are not hull's or not usable.
+    pub foreign: Mentions,
     /// What is wrong or unusual, each a sentence for people.
     pub warnings: Vec<String>,
 }

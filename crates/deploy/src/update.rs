@@ -94,6 +94,14 @@ pub enum UpdateError {
     /// Nothing was deployed here by hull.
     #[error("this machine has no deployment to upgrade: `hull switch IMAGE` names an image")]
     NothingToFollow,
+    /// Somebody switched the machine while an upgrade was downloading.
+    #[error(
+        "this machine was switched to {now_followed} meanwhile, so what was downloaded is not staged: run it again"
+    )]
+    Switched {
+        /// What it follows now.
+        now_followed: Reference,
+    },
     /// `--from-downloaded` without a download.
     #[error("no image was downloaded: `hull upgrade --download-only` does that")]
     NothingDownloaded,
@@ -270,6 +278,10 @@ pub fn update(
         obtain(machine, &session, &observed, &reference, &request, progress)?;
     let _lock = machine.lock()?;
     let state = machine.observe()?;
+    let now_followed = goal_reference(&state, &request.goal)?;
+    if now_followed != reference {
+        return Err(UpdateError::Switched { now_followed });
+    }
     let digest = image.manifest_digest.to_string();
     if let Some(outcome) = settled(&state, &reference, &digest, &request) {
         return Ok(outcome);
@@ -287,8 +299,9 @@ pub fn update(
     let conflicts = etc_preview::conflicts(machine, &sealed)?;
     let files = &plan.record.boot_files;
     cleanup::make_room_on_esp(machine, &files.directory, &files.files)?;
-    stage::execute(machine, &session, &plan, &image.stream())?;
-    let removed = finish(machine, session)?;
+    let stream = image.stream();
+    stage::execute(machine, &session, &plan, &stream)?;
+    let removed = finish(machine, session, &stream)?;
     Ok(Outcome::Staged(Box::new(Staged {
         notes: notes(&sealed),
         plan,
@@ -455,10 +468,12 @@ fn relabel(
 }
 
 /// After the commit point: what was superseded goes.
-fn finish(machine: &Machine, session: Session) -> Result<Retention, UpdateError> {
-    cleanup::drop_download(&session)?;
+fn finish(machine: &Machine, session: Session, stream: &str) -> Result<Retention, UpdateError> {
+    let was_ours = cleanup::drop_download(&session, stream)?;
     drop(session);
-    machine.set_downloaded(None)?;
+    if was_ours {
+        machine.set_downloaded(None)?;
+    }
     let removed = cleanup::prune(machine)?;
     if !removed.is_empty() {
         cleanup::collect_store(machine)?;

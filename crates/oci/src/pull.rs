@@ -21,7 +21,7 @@ use crate::policy::{Policy, PolicyError};
 use crate::progress::{Event, LayerInfo, Progress, Stage};
 use crate::reference::Reference;
 use crate::source::{self, Fetched, Source, SourceError, SourceOptions};
-use crate::space::{Need, Room, megabytes};
+use crate::space::{Need, Room, shown};
 use crate::spool::{Keep, Spool};
 use crate::transfer::Transfer;
 
@@ -182,17 +182,17 @@ fn no_room(place: &str, need: &Need, room: &Room) -> String {
     } = need;
     if need.bytes() <= room.bytes {
         return format!(
-            "{place}: the image needs about {} files, and the store's file system has room for {}",
+            "{place}: too little space: the image needs about {} files, and the store's file system has room for {}",
             need.files,
             room.files.unwrap_or(0)
         );
     }
     format!(
-        "{place}: the image needs about {} on the store's file system ({} of files, {} of downloads under way), and {} can be used there",
-        megabytes(need.bytes()),
-        megabytes(*content),
-        megabytes(*downloads),
-        megabytes(room.bytes)
+        "{place}: too little space: the image needs about {} on the store's file system ({} of files, {} of downloads under way), and {} can be used there",
+        shown(need.bytes()),
+        shown(*content),
+        shown(*downloads),
+        shown(room.bytes)
     )
 }
 

@@ -170,19 +170,26 @@ impl Machine {
 
     /// Waits until root can log in; returns how long that took.
     pub fn wait_for_ssh(&mut self) -> Result<Duration, VmError> {
-        self.wait_for_boot(None)
+        self.wait_for_boot(None, 1)
     }
 
     /// Waits until root can log in to another boot than `old` (see [`Machine::boot_id`]).
     ///
     /// For reboots that the machine's own work ordered.
     pub fn wait_for_reboot(&mut self, old: &str) -> Result<Duration, VmError> {
-        self.wait_for_boot(Some(old))
+        self.wait_for_boot(Some(old), 1)
     }
 
-    fn wait_for_boot(&mut self, unlike: Option<&str>) -> Result<Duration, VmError> {
-        let start = Instant::now();
-        while start.elapsed() < BOOT_DEADLINE {
+    /// Reboots, and waits for a login through so many boots that fail before one is good.
+    pub fn reboot_through(&mut self, failing: u32) -> Result<Duration, VmError> {
+        let old = self.boot_id()?;
+        self.order("systemctl --no-block reboot");
+        self.wait_for_boot(Some(&old), failing + 1)
+    }
+
+    fn wait_for_boot(&mut self, unlike: Option<&str>, boots: u32) -> Result<Duration, VmError> {
+        let (start, deadline) = (Instant::now(), BOOT_DEADLINE * boots);
+        while start.elapsed() < deadline {
             self.expect_power("it was to boot")?;
             if self.greets() && self.connection.open()? {
                 match (unlike, self.boot_id()) {
@@ -193,7 +200,7 @@ impl Machine {
             }
             thread::sleep(POLL * 3);
         }
-        Err(self.problem(&format!("no login by ssh within {BOOT_DEADLINE:?}")))
+        Err(self.problem(&format!("no login by ssh within {deadline:?}")))
     }
 
     fn greets(&self) -> bool {

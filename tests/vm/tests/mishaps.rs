@@ -89,7 +89,7 @@ fn falls_back_from_a_system_that_does_not_come_up(scene: &Scene, machine: &mut M
         .unwrap();
     scene.publish("v2").unwrap();
     machine.succeed("hull upgrade").unwrap();
-    machine.reboot().unwrap();
+    machine.reboot_through(3).unwrap();
 
     assert_eq!(version(machine), "1");
     let status = machine.succeed("hull status 2>&1").unwrap();

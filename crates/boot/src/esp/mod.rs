@@ -20,7 +20,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
 use crate::entry::{self, Entry, EntryName};
-use crate::record::BootFile;
+use crate::record::{BootFile, DeploymentName};
 
 use suspects::{Listing, NEW_ENTRY, OLD_ENTRY, REMOVED, UNFINISHED, passing_name};
 
@@ -86,6 +86,15 @@ pub enum EspError {
         /// The digest that was expected.
         expected: ObjectId,
     },
+}
+
+/// What the texts of entries name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mentions {
+    /// Directories below `/EFI/hull`, in lower case.
+    pub directories: BTreeSet<String>,
+    /// Deployments, in `hull.deployment=`.
+    pub deployments: BTreeSet<DeploymentName>,
 }
 
 fn at(path: &str) -> impl FnOnce(io::Error) -> EspError + '_ {
@@ -186,13 +195,16 @@ impl Esp {
         Ok(listings)
     }
 
-    /// The directories of boot files that entries name which are not hull's, or
-    /// which hull cannot use: a loader may start them all the same.
-    pub fn foreign_references(&self) -> Result<BTreeSet<String>, EspError> {
-        let mut found = BTreeSet::new();
+    /// What entries name which are not hull's, or which [`Self::entries`] cannot use: a
+    /// loader may start them all the same.
+    pub fn foreign_references(&self) -> Result<Mentions, EspError> {
+        let mut found = Mentions::default();
         for file_name in self.list(ENTRIES)? {
             let path = format!("{ENTRIES}/{file_name}");
             if !file_name.to_lowercase().ends_with(".conf") {
+                continue;
+            }
+            if EntryName::parse(&file_name).is_some() && self.is_usable(&path)? {
                 continue;
             }
             let file = self.open_file(&path).map_err(at(&path))?;
@@ -201,17 +213,26 @@ impl Esp {
                 .read_to_end(&mut bytes)
                 .map_err(at(&path))?;
             let text = String::from_utf8_lossy(&bytes);
-            let is_usable = EntryName::parse(&file_name).is_some()
-                && Entry::parse(&text).is_ok_and(|entry| entry.boot_directory().is_some());
-            if !is_usable {
-                found.extend(entry::mentioned_directories(&text));
-            }
+            found
+                .directories
+                .extend(entry::mentioned_directories(&text));
+            found
+                .deployments
+                .extend(entry::mentioned_deployments(&text));
         }
         Ok(found)
     }
 
-    /// The name of the directory for a set of boot files: that of their digests,
-    /// and where that is suspect, another one.
+    /// Whether an entry can be read, and its boot files can be told.
+    fn is_usable(&self, path: &str) -> Result<bool, EspError> {
+        let entry = self.read_text(path)?.map(|text| Entry::parse(&text));
+        Ok(entry.is_some_and(|entry| entry.is_ok_and(|entry| entry.boot_directory().is_some())))
+    }
+
+    /// The name of the directory for a set of boot files: that of their digests, and
+    /// where that is suspect, or holds something else, another one. A directory that is
+    /// there is read: its content may not have survived a power cut, FAT orders nothing. It
+    /// is not written anew, since entries may start what is left of it.
     pub fn directory_for(&self, files: &[BootFile]) -> Result<String, EspError> {
         let suspects = self.suspects()?;
         let name = directory_name(files);
@@ -226,7 +247,24 @@ impl Esp {
             .all(|name| !suspects.contains(name))
         };
         let mut names = std::iter::once(name.clone()).chain(others);
-        Ok(names.find(is_free).unwrap_or(name))
+        let listings = self.listings()?;
+        loop {
+            let name = names.find(is_free).unwrap_or_else(|| name.clone());
+            if !listings.contains_key(&name) || self.is_whole(&name, files)? {
+                return Ok(name);
+            }
+        }
+    }
+
+    /// Whether a directory holds just these bytes.
+    fn is_whole(&self, directory: &str, files: &[BootFile]) -> Result<bool, EspError> {
+        if !self.holds(directory, files) {
+            return Ok(false);
+        }
+        match self.verify(directory, files) {
+            Err(EspError::ReadBack { .. }) => Ok(false),
+            result => result.map(|()| true),
+        }
     }
 
     /// Whether a directory holds these files, by name and length: its content
@@ -258,15 +296,13 @@ impl Esp {
         files: &[BootFile],
         mut open: impl FnMut(&BootFile) -> io::Result<Box<dyn Read>>,
     ) -> Result<(), EspError> {
-        // A power cut may have left the names without the content: FAT orders nothing.
-        if self.holds(directory, files) && self.verify(directory, files).is_ok() {
+        if self.holds(directory, files) {
             return Ok(());
         }
         self.check_space(files)?;
         let parent = self.make_path(BOOT_FILES)?;
         let unfinished = passing_name(UNFINISHED, directory);
         self.remove_boot_directory(&unfinished)?;
-        self.remove_boot_directory(directory)?;
         let path = format!("{BOOT_FILES}/{unfinished}");
         let target = durable::make_dir(&parent, &unfinished, 0o700).map_err(at(&path))?;
         for file in files {

@@ -136,7 +136,55 @@ fn boot_files_of_entries_that_are_not_hull_s_are_seen() {
         durable::write_new(&dir, name, 0o644, text.as_bytes()).unwrap();
     }
     let found = esp.foreign_references().unwrap();
-    assert_eq!(found.into_iter().collect::<Vec<_>>(), ["aa", "bb"]);
+    assert!(found.directories.into_iter().eq(["aa", "bb"]));
+}
+
+#[test]
+fn what_an_unusable_entry_of_hull_s_starts_is_seen() {
+    let (temp, esp) = esp();
+    let entries = temp.path().join("loader/entries");
+    std::fs::create_dir_all(&entries).unwrap();
+    let dir = std::fs::File::open(&entries).unwrap();
+    let (latin, long) = (digest(1), digest(2));
+    let line = |directory: &str, name| {
+        format!(
+            "version 1\nlinux /EFI/hull/{directory}/linux\noptions quiet hull.deployment={name}\n"
+        )
+    };
+    let mut bytes = b"title caf\xe9\n".to_vec();
+    bytes.extend(line("aa", latin).as_bytes());
+    durable::write_new(&dir, "hull-1.conf", 0o644, &bytes).unwrap();
+    let padding = "x".repeat(usize::try_from(entry::MAX_SIZE).unwrap());
+    let text = format!("{}title {padding}\n", line("bb", long));
+    durable::write_new(&dir, "hull-2.conf", 0o644, text.as_bytes()).unwrap();
+
+    assert!(esp.entries().unwrap().0.is_empty());
+    let found = esp.foreign_references().unwrap();
+    assert!(found.directories.into_iter().eq(["aa", "bb"]));
+    assert!(found.deployments.into_iter().eq([latin, long]));
+}
+
+fn digest(n: u8) -> DeploymentName {
+    DeploymentName {
+        digest: fsverity::digest(&[n]),
+        generation: u64::from(n),
+    }
+}
+
+#[test]
+fn damaged_boot_files_that_an_entry_may_start_are_never_removed_for_new_ones() {
+    let (temp, esp) = esp();
+    let files = [file("linux", b"kernel")];
+    let name = add(&esp, &files);
+    let damaged = temp.path().join("EFI/hull").join(&name);
+    std::fs::remove_file(damaged.join("linux")).unwrap();
+    let dir = std::fs::File::open(&damaged).unwrap();
+    durable::write_new(&dir, "linux", 0o644, b"kErnel").unwrap();
+
+    let fresh = add(&esp, &files);
+    assert_ne!(fresh, name);
+    esp.verify(&fresh, &files).unwrap();
+    assert!(damaged.join("linux").exists());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use crate::image::{INITRD, LOADER, Recipe, recipe};
 use crate::world::World;
+use hull_deploy::update::Outcome;
 
 /// Upgrades to a bad image, wants this in the message, then to a good one.
 fn refused(bad: &Recipe, expected: &str) {
@@ -87,6 +88,63 @@ fn an_image_with_bad_kernel_arguments_is_refused_with_the_file_name() {
         ..recipe("2")
     };
     refused(&bad, "9.toml");
+}
+
+#[test]
+fn an_image_with_more_kernel_arguments_than_a_kernel_reads_is_refused() {
+    let arguments = format!("kargs = [\"{}\"]", "long".repeat(500)).leak();
+    let bad = Recipe {
+        with: vec![("usr/lib/bootc/kargs.d/9.toml", &*arguments)].leak(),
+        ..recipe("2")
+    };
+    refused(&bad, "the kernel reads 2047");
+}
+
+#[test]
+fn an_image_with_an_endless_name_and_version_gets_short_ones() {
+    let world = World::running();
+    let name = format!("PRETTY_NAME=\"{}\"\n", "long".repeat(100_000)).leak();
+    world.publish(&Recipe {
+        without: &["usr/lib/os-release"],
+        with: vec![("usr/lib/os-release", &*name)].leak(),
+        ..recipe("2")
+    });
+    world.upgrade().unwrap();
+    world.boot();
+    world.bless();
+    // The same system under another label: its record is written anew.
+    world.publish(&Recipe {
+        without: &["usr/lib/os-release"],
+        with: vec![("usr/lib/os-release", &*name)].leak(),
+        version: "2é".repeat(700_000).leak(),
+        content: Some("2"),
+        ..recipe("2")
+    });
+    assert!(matches!(
+        world.upgrade().unwrap(),
+        Outcome::Relabelled { .. }
+    ));
+    assert_eq!(world.next_version(), "2é".repeat(100));
+    world.publish(&recipe("3"));
+    world.upgrade().unwrap();
+    assert_eq!(world.next_version(), "3");
+}
+
+#[test]
+fn an_image_with_more_files_in_var_than_a_process_may_open_is_installed() {
+    let world = World::empty();
+    let files = (0..400).map(|n| (&*format!("var/lib/many/{n}").leak(), "x"));
+    world.publish(&Recipe {
+        with: files.collect::<Vec<_>>().leak(),
+        ..recipe("1")
+    });
+    assert!(crate::cuts::with_few_descriptors("install", &world));
+    assert!(
+        world
+            .path()
+            .join("root/state/os/default/var/lib/many/399")
+            .exists()
+    );
 }
 
 #[test]

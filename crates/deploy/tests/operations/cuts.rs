@@ -113,12 +113,29 @@ fn child() {
 }
 
 /// Whether the operation was done before the cut.
+fn act_in_child(name: &str, world: &World, steps: u32) -> bool {
+    act_in(&[], name, world, steps)
+}
+
+/// Whether the operation was done by a process that may open 128 files.
+pub(crate) fn with_few_descriptors(name: &str, world: &World) -> bool {
+    act_in(&["prlimit", "--nofile=128:128"], name, world, u32::MAX)
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the child is this test program itself"
 )]
-fn act_in_child(name: &str, world: &World, steps: u32) -> bool {
-    let status = std::process::Command::new(std::env::current_exe().unwrap())
+fn act_in(wrapper: &[&str], name: &str, world: &World, steps: u32) -> bool {
+    let program = std::env::current_exe().unwrap();
+    let mut words = wrapper.iter().map(std::ffi::OsString::from);
+    let program = program.into_os_string();
+    let (first, rest) = match words.next() {
+        Some(first) => (first, words.chain([program]).collect()),
+        None => (program, Vec::new()),
+    };
+    let status = std::process::Command::new(first)
+        .args(rest)
         .args(["--exact", "cuts::child", "--quiet"])
         .env(OPERATION, name)
         .env(WORLD, world.path())

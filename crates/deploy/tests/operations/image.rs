@@ -19,8 +19,8 @@ pub(crate) struct Recipe {
     pub(crate) with: &'static [(&'static str, &'static str)],
     /// Its architecture; by default this machine's.
     pub(crate) architecture: Option<&'static str>,
-    /// Whether nothing but the label differs from version 1.
-    pub(crate) only_label: bool,
+    /// The version whose content it has, where that is another one.
+    pub(crate) content: Option<&'static str>,
 }
 
 pub(crate) fn recipe(version: &'static str) -> Recipe {
@@ -41,7 +41,7 @@ fn long(text: &str) -> String {
 
 impl Recipe {
     fn files(&self) -> Vec<(String, String)> {
-        let content = if self.only_label { "1" } else { self.version };
+        let content = self.content.unwrap_or(self.version);
         let mut files = vec![
             (KERNEL.to_owned(), long(self.kernel)),
             (INITRD.to_owned(), long("initrd")),

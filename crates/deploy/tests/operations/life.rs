@@ -1,11 +1,14 @@
 //! The life of a machine: what upgrades, switches and rollbacks do.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+
 use hull_boot::record::Operation;
 use hull_deploy::cleanup;
 use hull_deploy::rollback;
-use hull_deploy::update::{self, Goal, Outcome};
-use hull_oci::PullOptions;
-use hull_oci::progress::Silent;
+use hull_deploy::update::{self, Goal, Outcome, UpdateError};
+use hull_oci::progress::{Event, Progress, Silent, Stage};
+use hull_oci::{PullOptions, Reference};
 
 use crate::image::{Recipe, recipe};
 use crate::world::World;
@@ -60,7 +63,7 @@ fn a_rebuild_that_changes_labels_alone_stages_nothing_and_updates_the_record() {
     let world = World::running();
     let before = world.next_version();
     world.publish(&Recipe {
-        only_label: true,
+        content: Some("1"),
         ..recipe("1-rebuilt")
     });
     assert!(matches!(
@@ -124,6 +127,39 @@ fn a_download_waits_until_it_is_asked_for() {
     let outcome = update::update(&world.machine(), &request, &Silent).unwrap();
     assert!(matches!(outcome, Outcome::Staged(_)));
     assert_eq!(world.next_version(), "2");
+}
+
+/// Somebody who switches the machine while an upgrade is pulling.
+struct Switches<'a> {
+    world: &'a World,
+    to: Reference,
+    done: AtomicBool,
+}
+
+impl Progress for Switches<'_> {
+    fn report(&self, event: Event<'_>) {
+        if matches!(event, Event::Stage(Stage::Recording)) && !self.done.swap(true, SeqCst) {
+            self.world.switch(&self.to.to_string()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_upgrade_does_not_undo_a_switch_that_was_made_while_it_was_pulling() {
+    let world = World::running();
+    world.publish(&recipe("2"));
+    let other = world.path().join("other");
+    recipe("3").write(&other, "stable");
+    let switches = Switches {
+        world: &world,
+        to: Reference::parse(&format!("oci:{}:stable", other.display())).unwrap(),
+        done: AtomicBool::new(false),
+    };
+    let request = world.request(Goal::Upgrade);
+    let error = update::update(&world.machine(), &request, &switches).unwrap_err();
+    assert!(matches!(error, UpdateError::Switched { .. }), "{error}");
+    assert_eq!(world.next_version(), "3");
+    assert!(matches!(world.upgrade().unwrap(), Outcome::UpToDate { .. }));
 }
 
 #[test]

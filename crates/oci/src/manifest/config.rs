@@ -10,12 +10,19 @@ use super::{
 use crate::digest::Digest;
 use crate::platform::Platform;
 
+/// RFC 3339 with nanoseconds has 35, in bytes.
+const LONGEST_TIME: usize = 64;
+
+/// A longer version is for no person to read, nor for a boot menu to show; in characters.
+const LONGEST_VERSION: usize = 200;
+
 /// The configuration of an image: what hull reads of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageConfig {
     /// What the image runs on.
     pub platform: Platform,
-    /// When it was made, as its maker wrote it (RFC 3339).
+    /// When it was made, as its maker wrote it (RFC 3339); nothing where that is longer
+    /// than any time is.
     pub created: Option<String>,
     /// The labels.
     pub labels: BTreeMap<String, String>,
@@ -41,7 +48,7 @@ impl ImageConfig {
                 architecture: raw.architecture,
                 variant: raw.variant.filter(|variant| !variant.is_empty()),
             },
-            created: raw.created,
+            created: raw.created.filter(|text| text.len() <= LONGEST_TIME),
             labels: raw.config.unwrap_or_default().labels.unwrap_or_default(),
             diff_ids,
         })
@@ -58,10 +65,13 @@ impl ImageConfig {
         })
     }
 
-    /// The version that the image gives itself (label `org.opencontainers.image.version`).
+    /// The version that the image gives itself (label `org.opencontainers.image.version`),
+    /// cut to 200 characters.
     pub fn version(&self) -> Option<&str> {
         let label = self.labels.get("org.opencontainers.image.version")?;
-        Some(label.as_str()).filter(|version| !version.is_empty())
+        let rest = label.char_indices().nth(LONGEST_VERSION);
+        let end = rest.map_or(label.len(), |(start, _)| start);
+        Some(&label[..end]).filter(|version| !version.is_empty())
     }
 }
 
