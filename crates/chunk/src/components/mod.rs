@@ -12,15 +12,17 @@
 //!
 //! Names of one inode have one component: that of the first name that a package owns.
 //!
-//! Times follow from content alone. What a package owns keeps its time, but not
-//! one later than the package's; everything else, and every directory, has the
-//! time [`FIXED_TIME`]. So neither the clock of a build nor a file that was added
+//! Times follow from content alone. What a package brought along keeps its time, but
+//! not one later than the package's, which is that of all else that it owns;
+//! everything else, and every directory, has the time [`FIXED_TIME`]. So neither the clock of a build nor a file that was added
 //! to a directory changes a layer.
 
 mod attribute;
 mod dpkg;
 mod names;
 mod paths;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -106,6 +108,8 @@ struct Packages {
     all: Vec<Package>,
     /// For each entry its owner's place in `all`.
     owners: Vec<Option<usize>>,
+    /// For each entry whether its package brought it along, with its time.
+    brought: Vec<bool>,
     /// Changes in a year by component.
     rates: BTreeMap<String, f64>,
 }
@@ -242,8 +246,11 @@ fn time(scan: &Scan, place: usize, packages: &Packages, latest: Option<i64>) -> 
     let entry = &scan.entries[place];
     let owner = packages.owners.get(place).copied().flatten();
     let time = match owner.and_then(|owner| packages.all[owner].time) {
-        Some(newest) if entry.kind != Kind::Directory => entry.metadata.mtime.min(newest),
-        _ => FIXED_TIME,
+        Some(_) if entry.kind == Kind::Directory => FIXED_TIME,
+        Some(newest) if packages.brought[place] => entry.metadata.mtime.min(newest),
+        // It was made when the package was installed, or later.
+        Some(newest) => newest,
+        None => FIXED_TIME,
     };
     match latest {
         Some(seconds) => time.min(Timestamp {

@@ -7,6 +7,8 @@
 
 mod attributes;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::CStr;
 use std::fmt;

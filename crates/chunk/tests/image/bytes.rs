@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use proptest::prelude::*;
+
 use crate::world::{Recipe, Root};
 
 #[test]
@@ -86,4 +88,34 @@ fn the_order_in_which_files_were_made_changes_nothing() {
         Recipe::default().make(root.path(), &to).built.manifest
     });
     assert_eq!(digests[0], digests[1]);
+}
+
+fn files() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
+    let name = "(etc|opt|usr/lib)/[a-c]{1,2}(-x)?(\\.d/[a-c]{1,2}){0,2}";
+    let content = proptest::collection::vec(any::<u8>(), 0..200);
+    proptest::collection::btree_map(name, content, 0..12).prop_map(|map| map.into_iter().collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn one_content_is_one_image_in_whatever_order_it_came(
+        (files, shuffled) in files().prop_flat_map(|files| (Just(files.clone()), Just(files).prop_shuffle())),
+        threads in 1usize..5,
+        max_layers in 1usize..5,
+        time in 1i64..2_000_000_000,
+    ) {
+        let out = tempfile::tempdir().unwrap();
+        let make = |files: &[(String, Vec<u8>)], threads, time, to| {
+            let root = Root::system();
+            for (name, content) in files {
+                root.file(name, content);
+                root.time(name, time);
+            }
+            let recipe = Recipe { threads, max_layers, ..Recipe::default() };
+            recipe.make(root.path(), &out.path().join(to)).built.manifest
+        };
+        prop_assert_eq!(make(&files, 1, 1, "a"), make(&shuffled, threads, time, "b"));
+    }
 }

@@ -4,8 +4,9 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
+use hull_chunk::components::Components;
 use hull_chunk::layer::Compression;
-use hull_chunk::scan::{Rules, SpecialFiles};
+use hull_chunk::scan::{FullPath, Kind, Rules, Scan, SpecialFiles};
 use rustix::fs::{FileType, Mode};
 
 use crate::world::{Recipe, Root};
@@ -229,4 +230,50 @@ fn gnu_tar_unpacks_the_layers() {
 
 fn same(a: &Path, b: &Path) -> bool {
     fs::read(a).unwrap() == fs::read(b).unwrap()
+}
+
+/// Unpacked by umoci, as by a container engine, every entry is what it was: nothing of hull's reads these layers.
+#[test]
+fn umoci_unpacks_what_the_source_is() {
+    let root = Root::system();
+    root.mode("usr/bin/alpha", 0o4755);
+    root.mode("tmp", 0o1777);
+    root.xattr("usr/bin/beta", "user.kept", b"\0x");
+    fs::hard_link(root.at("usr/bin/beta"), root.at("usr/share/alpha/name")).unwrap();
+    root.file(&format!("opt/{}/f", "l".repeat(150)), b"long");
+    root.link("opt/long-link", &"t/".repeat(90));
+    std::os::unix::fs::chown(root.at("etc/machine"), Some(70_000), Some(3_000_000)).unwrap();
+    let recipe = Recipe {
+        compression: Compression::Gzip(6),
+        ..Recipe::default()
+    };
+    let out = tempfile::tempdir().unwrap();
+    recipe.make(root.path(), &out.path().join("oci"));
+    let bundle = out.path().join("bundle");
+    let command = hull_sys::run::Program::new("umoci")
+        .arg("unpack")
+        .arg("--image")
+        .arg(out.path().join("oci:t"))
+        .arg(&bundle);
+    command.run().unwrap();
+    let wanted = Scan::read(root.path(), &recipe.rules).unwrap();
+    let times = Components::find(&wanted, None).unwrap().times;
+    let found = Scan::read(&bundle.join("rootfs"), &recipe.rules).unwrap();
+    assert_eq!(wanted.entries.len(), found.entries.len());
+    for ((wanted, time), found) in wanted.entries.iter().zip(times).zip(&found.entries) {
+        assert_eq!(wanted.path, found.path);
+        let shown = FullPath::new(&wanted.path);
+        assert_eq!(wanted.kind, found.kind, "{shown}");
+        let mut metadata = wanted.metadata.clone();
+        metadata.mtime = time;
+        assert_eq!(metadata, found.metadata, "{shown}");
+        assert_eq!(wanted.links.is_some(), found.links.is_some(), "{shown}");
+        if let Kind::Regular(_) = wanted.kind {
+            let name = std::str::from_utf8(&wanted.path).unwrap();
+            assert!(
+                same(&root.at(name), &bundle.join("rootfs").join(name)),
+                "{shown}"
+            );
+        }
+    }
 }

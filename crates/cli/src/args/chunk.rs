@@ -34,10 +34,11 @@ pub(crate) struct Chunk {
     #[arg(long, value_name = "DIR", required = true)]
     pub(crate) rootfs: Option<PathBuf>,
 
-    /// Where the image goes: oci:DIR or oci:DIR:TAG
+    /// Where the image goes: oci:DIR:TAG, oci-archive:FILE, docker-archive:FILE, docker://NAME
     ///
     /// A directory that exists must be an OCI layout; the image is added to it,
-    /// and takes its tag from an image that has it.
+    /// and takes its tag from an image that has it. For all others the image
+    /// needs its size in /var/tmp first. What a registry has is not sent.
     #[arg(long, short, value_name = "IMAGE", required_unless_present_any = ["plan", "check"])]
     pub(crate) output: Option<String>,
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 
@@ -18,6 +18,7 @@ use hull_chunk::scan::{self, Scan};
 use hull_chunk::{ChunkError, Refusals, plan_file, verify};
 use hull_oci::manifest::Manifest;
 use hull_oci::progress::Silent;
+use hull_oci::push::{self, CopyOptions};
 use hull_oci::{Platform, Reference};
 use hull_sys::durable;
 
@@ -62,7 +63,7 @@ fn make(args: &Chunk, context: &Context<'_>) -> Result<ExitCode, Failure> {
     if let Some(path) = &args.plan_out {
         write_plan(path, &plan_file::write(&components.all, &plan))?;
     }
-    let (Some((path, tag)), None | Some(Some(_))) = (target, &args.plan) else {
+    let (Some(target), None | Some(Some(_))) = (target, &args.plan) else {
         output::print(&plan_table(&plan, &items))?;
         return Ok(ExitCode::SUCCESS);
     };
@@ -75,11 +76,20 @@ fn make(args: &Chunk, context: &Context<'_>) -> Result<ExitCode, Failure> {
         },
         compression,
         threads: threads(args),
-        tag,
+        tag: target.tag(),
     };
-    let layout = Layout::open(&path).map_err(ChunkError::from)?;
-    let built = build::build(&scan, &components, &plan, &options, layout);
-    let built = built.map_err(ChunkError::from)?;
+    let write = |path: &Path| -> Result<Built, Failure> {
+        let layout = Layout::open(path).map_err(ChunkError::from)?;
+        let built = build::build(&scan, &components, &plan, &options, layout);
+        Ok(built.map_err(ChunkError::from)?)
+    };
+    let built = match &target {
+        Target::Layout(path, _) => write(path)?,
+        Target::Other(reference) => {
+            let copying = copying(args, &options.description.platform, context);
+            through_a_layout(reference, &copying, write)?
+        }
+    };
     let previous = previous.as_ref().map(|(_, manifest)| manifest);
     output::print(&summary(&built, previous))?;
     Ok(ExitCode::SUCCESS)
@@ -151,17 +161,59 @@ fn labels(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
         })
 }
 
-/// The directory of a layout, and the tag.
-fn target(text: &str) -> Result<(std::path::PathBuf, Option<String>), Failure> {
-    match Reference::parse(text)? {
-        Reference::Layout(layout) if layout.digest().is_none() => {
-            Ok((layout.path().to_owned(), layout.name().map(str::to_owned)))
+/// Where the image goes.
+enum Target {
+    /// The directory of a layout, and the tag.
+    Layout(PathBuf, Option<String>),
+    /// An archive or a registry.
+    Other(Reference),
+}
+
+impl Target {
+    fn tag(&self) -> Option<String> {
+        match self {
+            Self::Layout(_, tag) => tag.clone(),
+            Self::Other(_) => None,
         }
-        _ => Err(Failure::Refused {
-            option: "--output",
-            reason: "an image is written to oci:DIR or oci:DIR:TAG only, so far",
-        }),
     }
+}
+
+fn target(text: &str) -> Result<Target, Failure> {
+    match sources::reference(text, Transport::Registry)? {
+        Reference::Layout(layout) if layout.digest().is_none() => Ok(Target::Layout(
+            layout.path().to_owned(),
+            layout.name().map(str::to_owned),
+        )),
+        other => Ok(Target::Other(other)),
+    }
+}
+
+fn copying(args: &Chunk, platform: &Platform, context: &Context<'_>) -> CopyOptions {
+    let source = sources::source_options(&args.auth, context);
+    CopyOptions {
+        target: source.clone(),
+        source,
+        platform: Some(platform.clone()),
+        ..CopyOptions::default()
+    }
+}
+
+/// Writes an image into a layout that does not stay, and copies it to where it goes.
+fn through_a_layout(
+    target: &Reference,
+    options: &CopyOptions,
+    write: impl FnOnce(&Path) -> Result<Built, Failure>,
+) -> Result<Built, Failure> {
+    // Images are too large for a /tmp in memory.
+    let temporary = tempfile::tempdir_in("/var/tmp").map_err(|source| Failure::Write {
+        path: "/var/tmp".to_owned(),
+        source,
+    })?;
+    let path = temporary.path().join("image");
+    let built = write(&path)?;
+    let layout = Reference::parse(&format!("oci:{}", path.display()))?;
+    push::copy(&layout, target, options, &Silent)?;
+    Ok(built)
 }
 
 fn threads(args: &Chunk) -> NonZeroUsize {

@@ -46,6 +46,7 @@ pub(super) fn claim(scan: &Scan, paths: &Paths<'_>) -> Result<Packages, DpkgErro
         paths,
         packages: Packages {
             owners: vec![None; scan.entries.len()],
+            brought: vec![false; scan.entries.len()],
             ..Packages::default()
         },
         directories: HashMap::new(),
@@ -203,6 +204,7 @@ impl Claimer<'_> {
             *owner = owner.filter(|&other| same(other));
         } else {
             self.own(entry, package);
+            self.packages.brought[entry] = true;
         }
     }
 

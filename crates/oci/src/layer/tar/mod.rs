@@ -15,7 +15,7 @@ mod acl;
 mod header;
 mod pax;
 mod sparse;
-pub(crate) mod write;
+pub mod write;
 
 use std::io;
 

@@ -7,34 +7,38 @@ use super::header::BLOCK;
 
 /// What a header says of an entry.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Head<'a> {
+pub struct Head<'a> {
     /// The path; of a directory with a slash at its end.
-    pub(crate) path: &'a [u8],
+    pub path: &'a [u8],
     /// The type flag: `0` file, `1` hard link, `2` symbolic link, `3` and `4` devices,
     /// `5` directory, `6` pipe.
-    pub(crate) kind: u8,
+    pub kind: u8,
     /// Permissions.
-    pub(crate) mode: u32,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
     /// Bytes of data that follow, without padding.
-    pub(crate) size: u64,
+    pub size: u64,
     /// Seconds since 1970 and nanoseconds.
-    pub(crate) mtime: (i64, u32),
+    pub mtime: (i64, u32),
     /// Where a link leads.
-    pub(crate) link: &'a [u8],
+    pub link: &'a [u8],
     /// Major and minor number of a device.
-    pub(crate) device: (u32, u32),
+    pub device: (u32, u32),
     /// Says a size that octal digits cannot hold in base 256 (GNU), and not in an extended
     /// header, so that the header is one block whatever the size.
-    pub(crate) binary_size: bool,
+    pub binary_size: bool,
     /// Extended attributes, sorted by name.
-    pub(crate) xattrs: &'a [(Vec<u8>, Vec<u8>)],
+    pub xattrs: &'a [(Vec<u8>, Vec<u8>)],
+    /// Further records of the extended header, which come before all others.
+    pub records: &'a [(&'a [u8], Vec<u8>)],
 }
 
 impl Head<'_> {
     /// The blocks of the header.
-    pub(crate) fn to_blocks(&self) -> Vec<u8> {
+    pub fn to_blocks(&self) -> Vec<u8> {
         let extended = self.extended();
         let mut blocks = Vec::new();
         if !extended.is_empty() {
@@ -56,6 +60,9 @@ impl Head<'_> {
     /// Records for what does not fit into a header block.
     fn extended(&self) -> Vec<u8> {
         let mut records = Vec::new();
+        for (key, value) in self.records {
+            record(&mut records, key, value);
+        }
         if self.path.len() > 100 {
             record(&mut records, b"path", self.path);
         }
@@ -164,13 +171,13 @@ fn put_number(field: &mut [u8], value: u64) {
 }
 
 /// The zeros that fill up the last block of data.
-pub(crate) fn padding(size: u64) -> &'static [u8] {
+pub fn padding(size: u64) -> &'static [u8] {
     let used = usize::try_from(size % BLOCK as u64).unwrap_or(0);
     &END[..(BLOCK - used) % BLOCK]
 }
 
 /// The end of an archive.
-pub(crate) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
+pub const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
 #[cfg(test)]
 mod tests {
