@@ -30,7 +30,7 @@ static IMAGE: LazyLock<TestImage> = LazyLock::new(image);
 static SIGNED: LazyLock<Signed> = LazyLock::new(|| Signed::new(&IMAGE));
 
 fn image() -> TestImage {
-    let large: Vec<u8> = (0..2_000_000u32)
+    let large: Vec<u8> = (0..500_000u32)
         .flat_map(|n| (n.wrapping_mul(2_654_435_761) ^ 0x99).to_le_bytes())
         .collect();
     make(&Recipe {
