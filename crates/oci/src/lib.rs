@@ -9,10 +9,13 @@
 //! it streams.
 
 #![forbid(unsafe_code)]
+#![allow(unexpected_cfgs, reason = "cargo-fuzz builds with `fuzzing`")]
 
 mod commit;
 mod decompress;
 pub mod digest;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod image;
 pub mod layer;
 pub mod manifest;

@@ -91,7 +91,10 @@ impl Transfer<'_, '_> {
         let (imported, decompressed) = std::thread::scope(|scope| {
             let decompressing =
                 scope.spawn(|| send_decompressed(layer.compression, blob, memory, sender));
-            let mut pieces = Decompressed { pieces };
+            let mut pieces = Decompressed {
+                pieces,
+                ended: false,
+            };
             let imported = layer::import_with(self.workers, &mut pieces);
             // The thread must not wait for somebody to listen, nor for a server.
             drop(pieces);
@@ -143,12 +146,19 @@ fn send_decompressed(
 /// What comes from the thread that decompresses.
 struct Decompressed {
     pieces: Receiver<Sent>,
+    /// The end may be asked for more than once.
+    ended: bool,
 }
 
 impl Feed for Decompressed {
     fn next(&mut self) -> io::Result<Option<Piece>> {
+        if self.ended {
+            return Ok(None);
+        }
         let gone = |_| io::Error::other("the layer could not be decompressed");
-        self.pieces.recv().map_err(gone)?
+        let piece = self.pieces.recv().map_err(gone)??;
+        self.ended = piece.is_none();
+        Ok(piece)
     }
 }
 

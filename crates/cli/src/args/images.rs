@@ -58,13 +58,15 @@ Examples:
   Give a pulled image to a registry of one's own:
       hull image push quay.example/os:1 registry.example/os/debian:1
   Write it to a file that `podman load` reads:
-      hull image push quay.example/os:1 docker-archive:os.tar:os:1")]
+      hull image push quay.example/os:1 docker-archive:os.tar:os:1
+  The same through a pipe:
+      hull image push quay.example/os:1 docker-archive:-:os:1 | podman load")]
 pub(crate) struct Push {
     /// The image: a name or digest that `hull image list` has
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,
 
-    /// Where to write it: docker://, oci:, oci-archive: or docker-archive:
+    /// Where to write it: docker://, oci:, oci-archive: or docker-archive:; the file - is standard output
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
 
@@ -98,7 +100,7 @@ pub(crate) struct Copy {
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,
 
-    /// Where to write it: docker://, oci:, oci-archive: or docker-archive:
+    /// Where to write it: docker://, oci:, oci-archive: or docker-archive:; the file - is standard output
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
 

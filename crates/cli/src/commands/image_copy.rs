@@ -1,10 +1,11 @@
 //! `image copy` and `image push`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use hull_oci::manifest::Compression;
 use hull_oci::push::{self, Copied, CopyOptions, PushError};
-use hull_oci::{Digest, Reference, image};
+use hull_oci::{Digest, Policy, Reference, image};
 use hull_store::Store;
 
 use super::{Context, sources, this_machine};
@@ -27,6 +28,7 @@ pub(crate) fn copy(args: &Copy, context: &Context<'_>) -> Result<ExitCode, Failu
             CompressFormat::Gzip => Compression::Gzip,
             CompressFormat::Zstd => Compression::Zstd,
         }),
+        policy: Policy::load(&sources::source_options(&args.auth, context))?.map(Arc::new),
         ..options(&args.auth, context)
     };
     let shown = progress::start(&args.progress, context.environment)?;
@@ -79,13 +81,25 @@ fn tell(copied: &Copied, target: &Reference) -> Result<ExitCode, Failure> {
         Some(digest) => format!("as {digest}"),
         None => "which keeps no digest".to_owned(),
     };
-    output::print(&format!(
+    let said = format!(
         "Written to {target}, {what}: {} ({}) sent, {} there already.\n",
         quantity::count(number(copied.sent_blobs), "blob", "blobs"),
         quantity::bytes(copied.sent_bytes),
         copied.present_blobs,
-    ))?;
+    );
+    match is_stdout(target) {
+        true => output::note(said.trim_end()),
+        false => output::print(&said)?,
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the image itself goes to standard output.
+fn is_stdout(target: &Reference) -> bool {
+    match target {
+        Reference::Archive(file) | Reference::DockerArchive(file) => file.is_stdout(),
+        _ => false,
+    }
 }
 
 /// An image of a store.

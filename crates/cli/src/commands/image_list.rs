@@ -19,6 +19,8 @@ use crate::{host_v1, output};
 struct Listed {
     image_type: &'static str,
     image: String,
+    /// Of the manifest.
+    digest: String,
 }
 
 /// Lists the images of all deployments, and those that were pulled by name.
@@ -36,10 +38,11 @@ pub(crate) fn run(args: &List) -> Result<ExitCode, Failure> {
     let text = match args.format {
         ListFormat::Json => output::json(&images)?,
         ListFormat::Table => {
-            let rows = images
-                .iter()
-                .map(|found| [text::line(&found.image), found.image_type.to_owned()]);
-            let header = ["IMAGE", "TYPE"].map(String::from);
+            let rows = images.iter().map(|found| {
+                let kind = found.image_type.to_owned();
+                [text::line(&found.image), kind, short(&found.digest)]
+            });
+            let header = ["IMAGE", "TYPE", "DIGEST"].map(String::from);
             table(&std::iter::once(header).chain(rows).collect::<Vec<_>>())
         }
     };
@@ -49,13 +52,17 @@ pub(crate) fn run(args: &List) -> Result<ExitCode, Failure> {
 
 fn listed(state: &HostState, kind: ListKind) -> BTreeSet<Listed> {
     let records = || state.deployments.iter().map(|found| &found.record);
-    let entry = |image_type, reference: &str| Listed {
+    let entry = |image_type, reference: &str, digest: &str| Listed {
         image_type,
         image: host_v1::image_name(reference),
+        digest: digest.to_owned(),
     };
-    let host = records().map(|record| entry("host", &record.image.reference));
+    let host = records().map(|record| {
+        let image = &record.image;
+        entry("host", &image.reference, &image.manifest_digest)
+    });
     let bound = records().flat_map(|record| &record.bound_images);
-    let logical = bound.map(|image| entry("logical", &image.reference));
+    let logical = bound.map(|image| entry("logical", &image.reference, &image.manifest_digest));
     match kind {
         ListKind::All => host.chain(logical).collect(),
         ListKind::Host => host.collect(),
@@ -68,11 +75,18 @@ fn listed(state: &HostState, kind: ListKind) -> BTreeSet<Listed> {
 fn pulled(store: &Store) -> Result<Vec<Listed>, StoreError> {
     let named = hull_oci::image::named(store)?.into_iter();
     Ok(named
-        .map(|(image, _)| Listed {
+        .map(|(image, digest)| Listed {
             image_type: "pulled",
             image,
+            digest: digest.to_string(),
         })
         .collect())
+}
+
+/// As much of a digest as `image push` wants at least, for people.
+fn short(digest: &str) -> String {
+    let digits = digest.split_once(':').map_or(digest, |(_, digits)| digits);
+    text::line(&digits.chars().take(12).collect::<String>())
 }
 
 #[cfg(test)]
@@ -95,15 +109,24 @@ mod tests {
         let names = |kind| {
             let found = listed(&seen.state, kind).into_iter();
             found
-                .map(|found| format!("{} {}", found.image_type, found.image))
+                .map(|found| {
+                    format!(
+                        "{} {} {}",
+                        found.image_type,
+                        found.image,
+                        short(&found.digest)
+                    )
+                })
                 .collect::<Vec<_>>()
         };
         let host = [
-            "host oci:/srv/image:golden",
-            "host registry.example/os/debian:stable",
+            "host oci:/srv/image:golden 111111111111",
+            "host registry.example/os/debian:stable 222222222222",
+            "host registry.example/os/debian:stable 333333333333",
         ];
         assert_eq!(names(ListKind::Host), host);
-        assert_eq!(names(ListKind::Logical), ["logical registry.example/app:1"]);
-        assert_eq!(names(ListKind::All).len(), 3);
+        let logical = ["logical registry.example/app:1 aaaaaaaaaaaa"];
+        assert_eq!(names(ListKind::Logical), logical);
+        assert_eq!(names(ListKind::All).len(), 4);
     }
 }

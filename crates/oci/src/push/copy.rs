@@ -1,13 +1,13 @@
 //! Copying an image from one place to another, and out of hull's store.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use hull_store::Store;
 
 use super::compress::Compressed;
+use super::outcome::{Copied, CopyOptions, Done};
 use super::stored::Stored;
 use super::{Form, Image, PushError, Target, Written};
 use crate::digest::{BlobError, Digest};
@@ -19,43 +19,10 @@ use crate::manifest::{
 use crate::platform::Platform;
 use crate::progress::{Event, LayerInfo, Progress, Stage};
 use crate::reference::Reference;
-use crate::source::{self, Fetched, Source, SourceOptions};
+use crate::source::{self, Fetched, Source};
 
 /// How deep indexes may lie in each other.
 const MAX_NESTING: usize = 3;
-
-/// How to copy.
-#[derive(Debug, Clone, Default)]
-pub struct CopyOptions {
-    /// How to reach where the image comes from.
-    pub source: SourceOptions,
-    /// How to reach where it goes to.
-    pub target: SourceOptions,
-    /// Which image of an index to take; by default that of this machine.
-    pub platform: Option<Platform>,
-    /// Takes all images of an index, and the index.
-    pub all: bool,
-    /// Compresses plain tars so.
-    pub compress: Option<Compression>,
-}
-
-/// What copying did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Copied {
-    /// The digest that the image, or the index, has where it went; none in an archive of
-    /// `docker save`, which has no manifest.
-    pub digest: Option<Digest>,
-    /// The digest that it had.
-    pub source_digest: Digest,
-    /// Blobs that were written.
-    pub sent_blobs: usize,
-    /// Their lengths together, in bytes.
-    pub sent_bytes: u64,
-    /// Blobs that were there already.
-    pub present_blobs: usize,
-    /// What people should know about it, a sentence each.
-    pub remarks: Vec<String>,
-}
 
 /// Copies an image from a source to a place.
 ///
@@ -66,11 +33,15 @@ pub fn copy(
     options: &CopyOptions,
     progress: &dyn Progress,
 ) -> Result<Copied, PushError> {
+    if let Some(policy) = &options.policy {
+        policy.check_before(from).map_err(Box::new)?;
+    }
     let source = source::open(from, &options.source)?;
     let target = super::open(to, Some(from), &options.target)?;
     let job = Job {
         source: &*source,
         stored: None,
+        judged: Some(from),
         target: &*target,
         options,
         progress,
@@ -99,6 +70,8 @@ pub fn push(
     let job = Job {
         source: &stored,
         stored: Some(&stored),
+        // What is in the store went through the policy when it was pulled.
+        judged: None,
         target: &*target,
         options,
         progress,
@@ -111,27 +84,12 @@ struct Job<'a> {
     source: &'a dyn Source,
     /// The source, where that is hull's store.
     stored: Option<&'a Stored>,
+    /// What the policy is asked about.
+    judged: Option<&'a Reference>,
     target: &'a dyn Target,
     options: &'a CopyOptions,
     progress: &'a dyn Progress,
     done: Done,
-}
-
-#[derive(Debug, Default)]
-struct Done {
-    sent: AtomicUsize,
-    bytes: AtomicU64,
-    present: AtomicUsize,
-    remarks: Mutex<Vec<String>>,
-}
-
-impl Done {
-    fn remark(&self, text: String) {
-        let mut remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
-        if !remarks.contains(&text) {
-            remarks.push(text);
-        }
-    }
 }
 
 impl Job<'_> {
@@ -162,15 +120,28 @@ impl Job<'_> {
         })
     }
 
+    /// Asks the policy about what was found: what is copied has one of these digests.
+    fn judge(&self, digests: &[Digest]) -> Result<(), PushError> {
+        if let (Some(policy), Some(reference)) = (&self.options.policy, self.judged) {
+            policy
+                .check(reference, digests, &self.options.source)
+                .map_err(Box::new)?;
+        }
+        Ok(())
+    }
+
     /// Copies what the reference names; gives the digest that it has then.
     fn root(&self, root: Fetched) -> Result<Digest, PushError> {
+        let named = root.digest;
         let mut document = root;
         for _ in 0..=MAX_NESTING {
             match self.parse(&document)? {
                 Document::Manifest(manifest) => {
+                    self.judge(&[named, document.digest])?;
                     return self.image(&document, &manifest, true);
                 }
                 Document::Index(index) if self.options.all => {
+                    self.judge(&[named])?;
                     return self.index(&document, &index, 0, true);
                 }
                 Document::Index(index) => document = self.source.document(self.choose(&index)?)?,
@@ -226,6 +197,10 @@ impl Job<'_> {
             return Err(self.nested());
         }
         for entry in &index.manifests {
+            // Indexes that list each other again and again must not take for ever.
+            if !self.done.is_first(&entry.descriptor.digest) {
+                continue;
+            }
             let inner = self.source.document(&entry.descriptor)?;
             match self.parse(&inner) {
                 Ok(Document::Manifest(manifest)) => {
@@ -295,8 +270,12 @@ impl Job<'_> {
                 .map_err(|error| self.document_error(error))?;
             written.digest = Digest::sha256(&written.bytes);
             let count = new.iter().flatten().count();
+            let what = match count {
+                1 => "1 layer was".to_owned(),
+                count => format!("{count} layers were"),
+            };
             self.done.remark(format!(
-                "{count} layers were compressed anew, so the image has the digest {} instead of {}",
+                "{what} compressed anew, so the image has the digest {} instead of {}",
                 written.digest, document.digest
             ));
         }
@@ -421,11 +400,10 @@ impl Job<'_> {
         compression: Compression,
     ) -> Result<Compressed, PushError> {
         let blob = layer.descriptor.digest;
-        let temporary = self.options.source.temporary.clone();
-        let temporary = temporary.unwrap_or_else(|| PathBuf::from("/var/tmp"));
+        let temporary = self.options.source.temporary();
         let failed = |source| PushError::reading(self.source.place(), blob, source);
         let mut tar = self.open(place, layer).map_err(failed)?;
-        let compressed = Compressed::make(&mut tar, compression, Path::new(&temporary));
+        let compressed = Compressed::make(&mut tar, compression, temporary);
         let compressed = compressed.map_err(failed)?;
         if compressed.diff_id != *diff_id {
             return Err(PushError::DiffId {

@@ -15,6 +15,7 @@ use crate::digest::{Digest, Hasher};
 use crate::manifest::write::to_bytes;
 use crate::manifest::{Descriptor, Layer};
 use crate::reference::FileReference;
+use crate::source::SourceOptions;
 
 /// An archive under way.
 pub(super) struct DockerArchive {
@@ -28,7 +29,10 @@ struct State {
 }
 
 impl DockerArchive {
-    pub(super) fn create(reference: &FileReference) -> Result<Self, PushError> {
+    pub(super) fn create(
+        reference: &FileReference,
+        options: &SourceOptions,
+    ) -> Result<Self, PushError> {
         let tags = match reference.name() {
             Some(name) if name.starts_with('@') => {
                 return Err(PushError::Unsupported {
@@ -41,7 +45,7 @@ impl DockerArchive {
         Ok(Self {
             tags,
             state: Mutex::new(State {
-                tar: TarFile::create(reference.path())?,
+                tar: TarFile::create(reference, options)?,
                 written: HashSet::new(),
             }),
         })

@@ -7,6 +7,7 @@ use crate::digest::{BlobError, Digest};
 use crate::image::LoadError;
 use crate::manifest::ManifestError;
 use crate::platform::Platform;
+use crate::policy::PolicyError;
 use crate::source::{SourceError, UploadError};
 
 /// Writing an image that failed. Blobs that were written stay where they are, and are
@@ -19,6 +20,10 @@ pub enum PushError {
     /// The registry did not take it.
     #[error(transparent)]
     Upload(#[from] Box<UploadError>),
+    /// The policy does not let the image through, or cannot be followed. Nothing was
+    /// written.
+    #[error(transparent)]
+    Policy(#[from] Box<PolicyError>),
     /// The image is not in hull's store, or not whole.
     #[error(transparent)]
     Load(#[from] Box<LoadError>),

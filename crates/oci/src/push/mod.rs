@@ -17,14 +17,16 @@ mod docker_archive;
 mod error;
 mod layout;
 mod oci_archive;
+mod outcome;
 mod registry;
 mod stored;
 mod tar_file;
 
 use std::io::{self, Read};
 
-pub use self::copy::{Copied, CopyOptions, copy, push};
+pub use self::copy::{copy, push};
 pub use self::error::PushError;
+pub use self::outcome::{Copied, CopyOptions};
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, Layer};
 use crate::reference::Reference;
@@ -109,14 +111,16 @@ fn open(
             Box::new(registry::Registry::open(reference, from, options)?)
         }
         Reference::Layout(reference) => Box::new(layout::Layout::open(reference)?),
-        Reference::Archive(reference) => Box::new(oci_archive::OciArchive::create(reference)?),
+        Reference::Archive(reference) => {
+            Box::new(oci_archive::OciArchive::create(reference, options)?)
+        }
         Reference::DockerArchive(reference) => {
-            Box::new(docker_archive::DockerArchive::create(reference)?)
+            Box::new(docker_archive::DockerArchive::create(reference, options)?)
         }
         Reference::Storage(_) => {
             return Err(PushError::Unsupported {
                 place: reference.to_string(),
-                reason: "hull reads podman's store and does not write it: write an oci-archive: and `podman load` that",
+                reason: "hull reads podman's store and does not write it; copy to an oci-archive:FILE, which `podman pull oci-archive:FILE` and `skopeo copy` take in",
             });
         }
     })

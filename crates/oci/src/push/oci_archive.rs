@@ -9,6 +9,7 @@ use super::{Open, PushError, Target, Written};
 use crate::digest::Digest;
 use crate::manifest::Descriptor;
 use crate::reference::FileReference;
+use crate::source::SourceOptions;
 
 /// An archive under way.
 pub(super) struct OciArchive {
@@ -22,8 +23,11 @@ struct State {
 }
 
 impl OciArchive {
-    pub(super) fn create(reference: &FileReference) -> Result<Self, PushError> {
-        let mut tar = TarFile::create(reference.path())?;
+    pub(super) fn create(
+        reference: &FileReference,
+        options: &SourceOptions,
+    ) -> Result<Self, PushError> {
+        let mut tar = TarFile::create(reference, options)?;
         tar.small("oci-layout", MARKER)?;
         tar.directory("blobs/")?;
         tar.directory("blobs/sha256/")?;

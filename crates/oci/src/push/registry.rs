@@ -39,6 +39,17 @@ impl Registry {
             sibling,
         })
     }
+
+    fn put_manifest(&self, selector: &str, document: &Written) -> Result<(), PushError> {
+        let Written {
+            media_type,
+            bytes,
+            digest,
+        } = document;
+        Ok(self
+            .repository
+            .put_manifest(selector, digest, media_type, bytes)?)
+    }
 }
 
 impl Target for Registry {
@@ -76,11 +87,7 @@ impl Target for Registry {
     }
 
     fn put_document(&self, document: &Written) -> Result<(), PushError> {
-        let selector = document.digest.to_string();
-        let Written {
-            media_type, bytes, ..
-        } = document;
-        Ok(self.repository.put_manifest(&selector, media_type, bytes)?)
+        self.put_manifest(&document.digest.to_string(), document)
     }
 
     fn finish(&self, document: &Written, _: Option<&super::Image<'_>>) -> Result<(), PushError> {
@@ -92,10 +99,6 @@ impl Target for Registry {
                 reason: "the image has another digest than the one to write to; name a tag",
             });
         }
-        let Written {
-            media_type, bytes, ..
-        } = document;
-        let selector = self.wanted.selector();
-        Ok(self.repository.put_manifest(&selector, media_type, bytes)?)
+        self.put_manifest(&self.wanted.selector(), document)
     }
 }

@@ -1,7 +1,7 @@
 //! A tar archive that is written in one go, and gets its name when it is whole.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, IsTerminal, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -11,42 +11,46 @@ use rustix::fs::{Mode, OFlags};
 
 use super::PushError;
 use crate::layer::tar::write::{END, Head, padding};
+use crate::reference::FileReference;
+use crate::source::SourceOptions;
 
 /// How often progress is told, and the unit of copying, in bytes.
 const STEP: usize = 256 << 10;
 
-/// An archive under way.
+/// An archive under way, in a file without a name.
 pub(super) struct TarFile {
-    dir: OwnedFd,
-    name: String,
-    path: PathBuf,
     file: File,
+    path: PathBuf,
+    end: End,
+}
+
+/// Where an archive goes when it is whole.
+enum End {
+    Named { dir: OwnedFd, name: String },
+    StandardOutput,
 }
 
 impl TarFile {
-    /// Begins an archive that will lie at `path`.
-    pub(super) fn create(path: &Path) -> Result<Self, PushError> {
-        let failed = |source: io::Error| PushError::Write {
+    /// Begins an archive. One for standard output is made in the directory for
+    /// temporary files, so that a failure gives nothing and no half of it.
+    pub(super) fn create(
+        reference: &FileReference,
+        options: &SourceOptions,
+    ) -> Result<Self, PushError> {
+        let path = reference.path();
+        let made = match reference.is_stdout() {
+            true => unnamed(options.temporary()).map(|file| (file, End::StandardOutput)),
+            false => beside(path),
+        };
+        let (file, end) = made.map_err(|source| PushError::Write {
             path: path.to_owned(),
             what: "the archive".to_owned(),
             source,
-        };
-        let name = path.file_name().and_then(|name| name.to_str());
-        let name = name.ok_or_else(|| failed(io::Error::other("its name is no text")))?;
-        let parent = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(parent.unwrap_or(Path::new(".")), flags, Mode::empty())
-            .map_err(|error| failed(error.into()))?;
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&dir, ".", flags, Mode::from_raw_mode(0o644))
-            .map_err(|error| failed(error.into()))?;
+        })?;
         Ok(Self {
-            file: File::from(file),
-            dir,
-            name: name.to_owned(),
+            file,
             path: path.to_owned(),
+            end,
         })
     }
 
@@ -119,13 +123,42 @@ impl TarFile {
 
     fn commit_io(&mut self) -> io::Result<()> {
         self.file.write_all(&END)?;
+        let End::Named { dir, name } = &self.end else {
+            self.file.rewind()?;
+            let mut out = File::from(rustix::stdio::stdout().try_clone_to_owned()?);
+            return io::copy(&mut self.file, &mut out).map(drop);
+        };
         durable::sync_file(&self.file)?;
-        let passing = format!(".{}.new", self.name);
-        durable::remove(&self.dir, &passing)?;
-        durable::link_unnamed(&self.file, &self.dir, &passing)?;
-        durable::rename(&self.dir, &passing, &self.dir, &self.name)?;
-        durable::sync_dir(&self.dir)
+        let passing = format!(".{name}.new");
+        durable::remove(dir, &passing)?;
+        durable::link_unnamed(&self.file, dir, &passing)?;
+        durable::rename(dir, &passing, dir, name)?;
+        durable::sync_dir(dir)
     }
+}
+
+fn unnamed(temporary: &Path) -> io::Result<File> {
+    if io::stdout().is_terminal() {
+        return Err(io::Error::other(
+            "standard output is a terminal; send it to a file or another program",
+        ));
+    }
+    tempfile::tempfile_in(temporary)
+}
+
+/// A file without a name in the directory in which it gets one.
+fn beside(path: &Path) -> io::Result<(File, End)> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| io::Error::other("its name is no text"))?;
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(parent.unwrap_or(Path::new(".")), flags, Mode::empty())?;
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&dir, ".", flags, Mode::from_raw_mode(0o644))?;
+    let name = name.to_owned();
+    Ok((File::from(file), End::Named { dir, name }))
 }
 
 fn header(name: &str, size: u64) -> Vec<u8> {

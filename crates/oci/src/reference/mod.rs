@@ -111,6 +111,11 @@ impl FileReference {
         matches!(self.path.as_str(), "-" | "/dev/stdin")
     }
 
+    /// Whether it is written to standard output: `-` or `/dev/stdout`.
+    pub fn is_stdout(&self) -> bool {
+        matches!(self.path.as_str(), "-" | "/dev/stdout")
+    }
+
     /// The name of the image in there, if given: the annotation
     /// `org.opencontainers.image.ref.name`; in Docker's archives a tag, or `@` and the
     /// image's place in the list.

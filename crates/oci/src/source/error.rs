@@ -272,6 +272,14 @@ pub enum Fault {
     /// The answer is no manifest.
     #[error(transparent)]
     Document(Box<ManifestError>),
+    /// What the registry took is not what was sent.
+    #[error("{sent} was sent, and the registry says that it took {said}")]
+    OtherDigest {
+        /// The digest of what was sent.
+        sent: Digest,
+        /// What the registry says.
+        said: Digest,
+    },
 }
 
 fn at_token_service(realm: &str, fault: &Fault) -> String {
@@ -296,6 +304,15 @@ impl Fault {
             Self::Transport(_) | Self::NoScheme { .. } | Self::Broken { .. } => true,
             Self::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
             Self::AtTokenService { fault, .. } => fault.is_transient(),
+            _ => false,
+        }
+    }
+
+    /// Whether the registry, or its token service, does not let us in.
+    pub(super) fn is_denial(&self) -> bool {
+        match self {
+            Self::Denied { .. } => true,
+            Self::AtTokenService { fault, .. } => fault.is_denial(),
             _ => false,
         }
     }
@@ -327,7 +344,7 @@ impl Fault {
             }
             Self::AtTokenService { fault, .. } if fault.is_transient() || matches!(**fault, Self::Denied { .. }) => fault.advice(registry),
             Self::Token { .. } | Self::AtTokenService { .. } => "; the registry's set-up is at fault".to_owned(),
-            Self::Redirect { .. } | Self::TooLong(_) | Self::Content(_) | Self::Document(_) | Self::Status { .. } => {
+            Self::Redirect { .. } | Self::TooLong(_) | Self::Content(_) | Self::Document(_) | Self::OtherDigest { .. } | Self::Status { .. } => {
                 "; something between here and the registry (a proxy, a login page) may have answered: try again, or from another network".to_owned()
             }
         }

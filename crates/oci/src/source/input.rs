@@ -17,9 +17,6 @@ use crate::decompress::decompress_any;
 use crate::manifest::Compression;
 use crate::reference::FileReference;
 
-/// Where copies are made unless the options say otherwise: images are too large for
-/// a /tmp in memory.
-const TEMPORARY: &str = "/var/tmp";
 /// How much of the file system with the copies must stay free: a twentieth.
 const MARGIN: u64 = 20;
 /// How often the free space is looked at, in bytes written.
@@ -33,8 +30,7 @@ pub(super) fn open(
     reference: &FileReference,
     options: &SourceOptions,
 ) -> Result<Arc<File>, SourceError> {
-    let temporary = options.temporary.as_deref();
-    let temporary = temporary.unwrap_or(Path::new(TEMPORARY));
+    let temporary = options.temporary();
     let opened = if reference.is_stdin() {
         let mut stdin = STDIN.lock().unwrap_or_else(PoisonError::into_inner);
         match &*stdin {

@@ -30,7 +30,7 @@ mod url;
 
 use std::fmt;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -38,6 +38,8 @@ use self::agents::Agents;
 pub use self::auth::{AuthError, AuthFiles, CredentialsUsed};
 use self::certificates::Certificates;
 pub use self::certificates::CertificatesError;
+#[cfg(fuzzing)]
+pub use self::containers_storage::fuzz_tar_split;
 pub use self::containers_storage::{StorageError, StorageOptions};
 pub(crate) use self::docker_archive::whole_name as docker_name;
 pub use self::error::{Asked, Attempt, Fault, RegistryError, SourceError};
@@ -79,7 +81,16 @@ pub struct SourceOptions {
     pub retry: Retry,
 }
 
+/// Where temporary files are made unless the options say otherwise: images are too
+/// large for a /tmp in memory.
+const TEMPORARY: &str = "/var/tmp";
+
 impl SourceOptions {
+    /// The directory for temporary files.
+    pub(crate) fn temporary(&self) -> &Path {
+        self.temporary.as_deref().unwrap_or(Path::new(TEMPORARY))
+    }
+
     /// What a program on the machine with this root directory uses, when
     /// neither options nor the environment say otherwise.
     pub fn for_root(root: impl Into<PathBuf>) -> Self {

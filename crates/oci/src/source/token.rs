@@ -130,7 +130,12 @@ impl Authenticator {
         if url.scheme() == Scheme::Http && self.trust == Trust::Verified {
             return Err(bad("it is not encrypted".to_owned()));
         }
-        let mut fields = vec![("scope", scope.as_deref().unwrap_or(&self.scope))];
+        let scope = scope.as_deref().unwrap_or(&self.scope);
+        // A query has each scope by itself, a form (OAuth 2) all in one field.
+        let mut fields: Vec<_> = match self.credentials.held {
+            Some(Held::IdentityToken(_)) => vec![("scope", scope)],
+            _ => scope.split(' ').map(|scope| ("scope", scope)).collect(),
+        };
         if let Some(service) = service {
             fields.push(("service", service));
         }

@@ -262,7 +262,8 @@ fn with_refresh_tokens(redirect_to: Option<String>) -> Faulty {
             if let Some(elsewhere) = &redirect_to {
                 return Some(Answer::status(307).header("Location", format!("{elsewhere}/token")));
             }
-            let good = request.body.contains("&refresh_token=refresh-hush");
+            let good =
+                String::from_utf8_lossy(&request.body).contains("&refresh_token=refresh-hush");
             return Some(if good {
                 Answer::ok("application/json", r#"{"access_token":"short-hush"}"#)
             } else {
@@ -298,7 +299,7 @@ fn an_identity_token_is_exchanged_in_a_form_and_nowhere_else() {
     let tokens = token_requests(&server);
     assert_eq!(tokens.len(), 1);
     assert_eq!(
-        tokens[0].body,
+        String::from_utf8_lossy(&tokens[0].body),
         "scope=repository:debian:pull&service=test%20service&grant_type=refresh_token\
          &client_id=hull&refresh_token=refresh-hush"
     );

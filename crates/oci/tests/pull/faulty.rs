@@ -11,11 +11,13 @@ use crate::image::TestImage;
 /// A request as it came.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
+    /// `GET` and so on.
+    pub(crate) method: String,
     /// Path and query.
     pub(crate) path: String,
     headers: Vec<(String, String)>,
-    /// What a POST sends.
-    pub(crate) body: String,
+    /// What is sent along.
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
@@ -46,18 +48,16 @@ impl Request {
             })
             .collect();
         let mut request = Self {
+            method: method.to_owned(),
             path,
             headers,
-            body: String::new(),
+            body: Vec::new(),
         };
-        match method {
-            "GET" => {}
-            "POST" => {
-                let length = request.header("content-length")?.parse().ok()?;
-                let body = &mut request.body;
-                reader.take(length).read_to_string(body).ok()?;
-            }
-            _ => return None,
+        if let Some(length) = request.header("content-length") {
+            let length = length.parse().ok()?;
+            reader.get_mut().set_limit(length);
+            let mut body = reader.take(length);
+            body.read_to_end(&mut request.body).ok()?;
         }
         Some(request)
     }
@@ -263,6 +263,13 @@ impl Faulty {
         };
         self.log.lock().unwrap().push(request.clone());
         let answer = (self.behaviour)(&request, self).unwrap_or_else(|| self.answer(&request));
+        let answer = match &*request.method {
+            "HEAD" => {
+                let length = Length::Lie(answer.body.len());
+                answer.body("").length(length)
+            }
+            _ => answer,
+        };
         answer.send(&mut stream, &self.sent).ok();
     }
 

@@ -1,16 +1,20 @@
 //! Pulling from real registries and layouts, and from a registry that misbehaves.
 //!
 //! Needs root (for a small file system that fills up), `docker-registry`,
-//! `skopeo`, `podman`, `python3` and `openssl`.
+//! `skopeo`, `podman`, `umoci`, `python3` and `openssl`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[allow(dead_code, reason = "it is that of the crate's own tests")]
+#[path = "../../src/layer/tests/archive.rs"]
+mod archive;
 mod auth;
 mod docker_registry;
 mod faults;
 mod faulty;
 mod files;
 mod full_disk;
+mod hostile;
 mod image;
 mod interop;
 mod kill;
@@ -19,6 +23,9 @@ mod matrix;
 mod network;
 mod podman;
 mod push;
+mod push_faults;
+mod push_interop;
 mod repair;
 mod resume;
 mod signatures;
+mod writable;

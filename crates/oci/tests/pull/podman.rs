@@ -12,12 +12,12 @@ use crate::interop::dump;
 use crate::local_store::{LocalStore, show};
 
 /// A store of podman's in a temporary directory.
-struct Podman {
+pub(crate) struct Podman {
     temp: tempfile::TempDir,
 }
 
 impl Podman {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             temp: tempfile::tempdir().unwrap(),
         }
@@ -27,7 +27,7 @@ impl Podman {
         self.temp.path().join("root")
     }
 
-    fn run(&self, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
         let output = Program::new("podman")
             .package("podman")
             .arg("--root")
@@ -47,7 +47,7 @@ impl Podman {
     }
 
     /// Pulls the image from a registry, and names it.
-    fn take(&self, image: &TestImage, name: &str) {
+    pub(crate) fn take(&self, image: &TestImage, name: &str) {
         let layout = tempfile::tempdir().unwrap();
         image.write_layout(layout.path(), "test");
         let registry = DockerRegistry::start();
@@ -61,7 +61,7 @@ impl Podman {
         self.run(&["tag", &from, name]);
     }
 
-    fn reference(&self, image: &str) -> String {
+    pub(crate) fn reference(&self, image: &str) -> String {
         let run = self.temp.path().join("run");
         format!(
             "containers-storage:[overlay@{}+{}]{image}",

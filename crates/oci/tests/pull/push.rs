@@ -392,5 +392,25 @@ fn podmans_store_is_read_and_not_written() {
     let from = temp();
     let name = layout(&three_layers("1"), from.path());
     let error = show(&copy(&name, "containers-storage:localhost/os").unwrap_err());
-    assert!(error.contains("podman load"), "{error}");
+    assert!(error.contains("podman pull oci-archive:"), "{error}");
+}
+
+#[test]
+fn a_copy_obeys_the_policy_before_anything_is_written() {
+    let (from, to) = (temp(), temp());
+    let name = layout(&three_layers("1"), from.path());
+    let mut options = copy_options();
+    let path = from.path().join("policy.json");
+    let text = br#"{"default":[{"type":"reject"}]}"#;
+    std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), text).unwrap();
+    options.source.config.system = Some(from.path().to_owned());
+    options.policy = hull_oci::Policy::load(&options.source)
+        .unwrap()
+        .map(std::sync::Arc::new);
+    assert!(options.policy.is_some());
+    let archive = to.path().join("os.tar");
+    let target = format!("oci-archive:{}", archive.display());
+    let error = copy_with(&name, &target, &options).unwrap_err();
+    assert!(matches!(error, PushError::Policy(_)), "{error}");
+    assert!(!archive.exists());
 }

@@ -23,6 +23,8 @@ pub use self::error::StorageError;
 use self::owners::Owners;
 pub use self::places::StorageOptions;
 use self::store::{LayerRecord, Store};
+#[cfg(fuzzing)]
+pub use self::tar_split::fuzz as fuzz_tar_split;
 use self::tar_split::{Assembled, Pieces};
 use super::{Fetched, Source, SourceError};
 use crate::decompress::decompress_any;

@@ -212,6 +212,16 @@ impl<R: Read> Read for Assembled<R> {
     }
 }
 
+/// Puts a tar together after a record of any bytes, with the files of `dir`. Gives the
+/// length that was foretold and the one that came of it.
+#[cfg(fuzzing)]
+pub fn fuzz(record: &[u8], dir: OwnedFd) -> io::Result<(u64, u64)> {
+    let foretold = Pieces::new(record).length()?;
+    let mut tar = Assembled::new(Pieces::new(record), dir);
+    let actual = io::copy(&mut tar, &mut io::sink())?;
+    Ok((foretold, actual))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;

@@ -1,0 +1,181 @@
+//! `hull image`: from place to place, through pipes, and what the store has.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use hull_oci::{Digest, Platform};
+use serde_json::{Value, json};
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "hull runs its helpers in one place; a test runs hull"
+)]
+fn hull_with(stdin: Stdio, arguments: &[&str]) -> Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_hull"))
+        .args(arguments)
+        .stdin(stdin)
+        .output()
+        .expect("hull was built")
+}
+
+#[track_caller]
+fn hull(arguments: &[&str]) -> String {
+    let output = hull_with(Stdio::null(), arguments);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    String::from_utf8(output.stdout).expect("results are text")
+}
+
+fn put(path: &Path, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().expect("it is in a directory")).expect("there is room");
+    let mut file = File::create(path).expect("there is room");
+    file.write_all(bytes).expect("there is room");
+}
+
+/// A layout with an image of one empty layer; its name and its digest.
+fn layout(dir: &Path) -> (String, Digest) {
+    let add = |media_type: &str, bytes: &[u8]| {
+        let digest = Digest::sha256(bytes);
+        put(
+            &dir.join(format!("blobs/sha256/{}", digest.to_hex())),
+            bytes,
+        );
+        json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+    };
+    let layer = add("application/vnd.oci.image.layer.v1.tar", &[0; 1024]);
+    let config = json!({
+        "os": "linux",
+        "architecture": Platform::host().architecture,
+        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+    });
+    let config = add(
+        "application/vnd.oci.image.config.v1+json",
+        config.to_string().as_bytes(),
+    );
+    let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]});
+    let manifest = add(
+        "application/vnd.oci.image.manifest.v1+json",
+        manifest.to_string().as_bytes(),
+    );
+    let index = json!({"schemaVersion": 2, "manifests": [manifest]});
+    put(&dir.join("index.json"), index.to_string().as_bytes());
+    put(
+        &dir.join("oci-layout"),
+        br#"{"imageLayoutVersion":"1.0.0"}"#,
+    );
+    let digest = manifest["digest"].as_str().expect("it has one");
+    (
+        format!("oci:{}", dir.display()),
+        digest.parse().expect("it is one"),
+    )
+}
+
+#[test]
+fn an_archive_goes_through_pipes_both_ways() {
+    let temp = tempfile::tempdir().expect("there is room");
+    let (from, digest) = layout(&temp.path().join("layout"));
+    for transport in ["oci-archive", "docker-archive"] {
+        let path = temp.path().join(transport);
+        hull(&[
+            "image",
+            "copy",
+            &from,
+            &format!("{transport}:{}", path.display()),
+        ]);
+        let output = hull_with(
+            Stdio::null(),
+            &["image", "copy", &from, &format!("{transport}:-")],
+        );
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let named = fs::read(&path).expect("it was written");
+        assert!(output.stdout == named, "the same bytes, and nothing else");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            told.contains(&format!("Written to {transport}:-")),
+            "{told}"
+        );
+
+        let store = temp.path().join(format!("store-{transport}"));
+        fs::create_dir(&store).expect("there is room");
+        let piped = File::open(&path).expect("it was written");
+        let arguments = [
+            "image",
+            "pull",
+            "--store",
+            store.to_str().expect("it is text"),
+            &format!("{transport}:-"),
+        ];
+        let output = hull_with(piped.into(), &arguments);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let told = String::from_utf8_lossy(&output.stdout);
+        if transport == "oci-archive" {
+            assert!(told.contains(&digest.to_string()), "{told}");
+        }
+    }
+}
+
+#[test]
+fn what_was_pulled_is_listed_and_can_be_pushed_by_name_and_by_digest() {
+    let temp = tempfile::tempdir().expect("there is room");
+    let (from, digest) = layout(&temp.path().join("layout"));
+    let dir = temp.path().join("store");
+    fs::create_dir(&dir).expect("there is room");
+    let store = ["--store", dir.to_str().expect("it is text")];
+    hull(&[&["image", "pull"][..], &store, &[&from]].concat());
+    let list = hull(&[&["image", "list"][..], &store].concat());
+    let short = &digest.to_hex()[..12];
+    let lines: Vec<Vec<_>> = list
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            vec!["IMAGE", "TYPE", "DIGEST"],
+            vec![&from, "pulled", short]
+        ]
+    );
+    let json = hull(&[&["image", "list", "--format", "json"][..], &store].concat());
+    let json: Value = serde_json::from_str(&json).expect("it is JSON");
+    let expected = json!([{"image_type": "pulled", "image": from, "digest": digest}]);
+    assert_eq!(json, expected);
+    let booted = hull(
+        &[
+            &["image", "list", "--type", "logical", "--format", "json"][..],
+            &store,
+        ]
+        .concat(),
+    );
+    assert_eq!(booted.trim(), "[]");
+    for (number, name) in [&*from, short, &digest.to_string()].iter().enumerate() {
+        let target = format!("oci:{}/{number}", temp.path().display());
+        let told = hull(&[&["image", "push"][..], &store, &[name, &target]].concat());
+        assert!(told.contains(&digest.to_string()), "{told}");
+    }
+    let unknown = [
+        &["image", "push"][..],
+        &store,
+        &["registry.example/os:2", "oci:/nowhere"],
+    ];
+    let output = hull_with(Stdio::null(), &unknown.concat());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        told.contains(&from) && told.contains("hull image pull"),
+        "{told}"
+    );
+}
+
+#[test]
+fn podmans_store_is_not_written_and_the_way_there_is_named() {
+    let temp = tempfile::tempdir().expect("there is room");
+    let (from, _) = layout(&temp.path().join("layout"));
+    let output = hull_with(
+        Stdio::null(),
+        &["image", "copy", &from, "containers-storage:localhost/os"],
+    );
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("podman pull oci-archive:"), "{told}");
+}
