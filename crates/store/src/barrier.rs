@@ -57,6 +57,13 @@ impl Barrier {
         result
     }
 
+    /// Whether all that was marked is on disk, when no thread waits any more.
+    pub(crate) fn is_done(&mut self) -> bool {
+        let turns = self.lock();
+        let all = turns.ended == turns.begun && !self.unsynced.load(Ordering::SeqCst);
+        all && turns.failed.is_none()
+    }
+
     /// The number of the write that is now the caller's to make; none if all is on disk.
     fn turn(&self) -> io::Result<Option<u64>> {
         let mut turns = self.lock();

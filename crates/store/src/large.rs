@@ -73,10 +73,12 @@ pub(crate) struct LargeContent<'s> {
     state: Mutex<State>,
 }
 
+type Candidate = (ObjectId, Arc<File>);
+
 #[derive(Debug, Default)]
 struct State {
     /// Objects that have all of `same`.
-    candidates: Vec<Arc<File>>,
+    candidates: Vec<Candidate>,
     /// Set once a segment was in no candidate: no more are compared.
     differs: bool,
     /// Segments that all candidates have, as offset and length.
@@ -92,7 +94,7 @@ impl<'s> LargeContent<'s> {
             for id in session.large()?.of_size(size) {
                 // One that was removed, or cannot be opened, is of no help.
                 if let Ok(file) = session.store().open_object(id) {
-                    state.candidates.push(Arc::new(file));
+                    state.candidates.push((*id, Arc::new(file)));
                 }
             }
         }
@@ -116,7 +118,8 @@ impl<'s> LargeContent<'s> {
         };
         let same: Vec<_> = candidates
             .into_iter()
-            .filter(|candidate| has(candidate, offset, pieces))
+            .filter(|(_, file)| has(file, offset, pieces))
+            .map(|(id, _)| id)
             .collect();
         if self.keep_candidates(&same, offset, pieces) {
             return Ok(());
@@ -141,7 +144,7 @@ impl<'s> LargeContent<'s> {
         let State {
             candidates, same, ..
         } = std::mem::take(&mut *self.lock());
-        if let Some(candidate) = candidates.first() {
+        if let Some((_, candidate)) = candidates.first() {
             for (offset, length) in same {
                 copy(candidate, &file, offset, length, self.session)?;
             }
@@ -151,19 +154,27 @@ impl<'s> LargeContent<'s> {
     }
 
     /// Whether one of the candidates is left when only those with the segment are.
+    /// The others are not this content, whatever their names say.
     fn keep_candidates<P: AsRef<[u8]>>(
         &self,
-        same: &[Arc<File>],
+        same: &[ObjectId],
         offset: u64,
         pieces: &[P],
     ) -> bool {
         let mut state = self.lock();
-        let both = |candidate: &Arc<File>| same.iter().any(|other| Arc::ptr_eq(candidate, other));
-        if state.differs || !state.candidates.iter().any(both) {
+        if state.differs {
+            return false;
+        }
+        for (id, _) in &state.candidates {
+            if !same.contains(id) {
+                self.session.doubt().add(*id);
+            }
+        }
+        if !state.candidates.iter().any(|(id, _)| same.contains(id)) {
             state.differs = true;
             return false;
         }
-        state.candidates.retain(both);
+        state.candidates.retain(|(id, _)| same.contains(id));
         let length = pieces.iter().map(|piece| length(piece.as_ref())).sum();
         state.same.push((offset, length));
         true

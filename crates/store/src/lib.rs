@@ -21,6 +21,7 @@
 
 mod assembly;
 mod barrier;
+mod doubt;
 mod error;
 pub mod fsck;
 pub mod gc;

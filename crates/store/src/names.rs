@@ -31,6 +31,9 @@ pub(crate) const REFS: &str = "refs";
 /// object nor root to anybody.
 pub(crate) const PASSING: &str = ".hull-";
 
+/// How the names of marks begin; then the boot's name, a dot, and the process.
+pub(crate) const UNSYNCED: &str = ".hull-unsynced-";
+
 /// Where the object lies, from the store's directory.
 pub(crate) fn object_path(id: &ObjectId) -> String {
     format!("objects/{}", id.to_object_path())

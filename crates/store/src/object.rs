@@ -186,15 +186,14 @@ pub(crate) fn place_file(
 
 /// Whether the object is there and whole.
 ///
-/// A power cut before the barrier can leave an object shorter than it was
-/// (never of the right length with other bytes: ext4, xfs and btrfs extend a
-/// file's length only after its data is written), so the length is compared. A
-/// repairing session compares the content.
+/// The length is compared: a power cut before the barrier can leave an object
+/// shorter than it was. Where it may have left other bytes (see [`crate::doubt`]),
+/// and in a repairing session, so is the content.
 pub(crate) fn is_there(session: &Session, id: &ObjectId, size: u64) -> Result<bool, StoreError> {
     if session.store().object_size(id)? != Some(size) {
         return Ok(false);
     }
-    if !session.repairing() {
+    if !session.repairing() && !session.doubt().concerns(id) {
         return Ok(true);
     }
     match crate::fsck::content_digest(session.store(), id) {
@@ -213,6 +212,7 @@ fn name(session: &Session, id: &ObjectId, file: File, size: u64) -> Result<(), S
         OwnedFd::from(file)
     };
     let writing = || format!("writing object {id}");
+    session.doubt().leave_mark(session.store())?;
     let root = session.store().root();
     let path = names::object_path(id);
     let mut linked = durable::link_unnamed(&file, root, &path);

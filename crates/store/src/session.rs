@@ -12,6 +12,7 @@ use hull_sys::lock::{Lock, LockError, Wait};
 
 use crate::assembly::Assembly;
 use crate::barrier::Barrier;
+use crate::doubt::Doubt;
 use crate::error::{During, StoreError};
 use crate::large::LargeObjects;
 use crate::names::{self, Kind, PASSING};
@@ -35,6 +36,7 @@ pub struct Session {
     /// Marked when something was put, or found there, put by a session that may not
     /// have come to its barrier yet.
     barrier: Barrier,
+    doubt: Doubt,
     /// The objects that threads of this session are placing.
     claimed: Mutex<HashSet<ObjectId>>,
     unclaimed: Condvar,
@@ -86,6 +88,7 @@ impl Session {
             store: store.clone(),
             repairing,
             barrier: Barrier::default(),
+            doubt: Doubt::begin(store)?,
             claimed: Mutex::default(),
             unclaimed: Condvar::new(),
             written: AtomicU64::new(0),
@@ -232,6 +235,11 @@ impl Session {
             .during(|| "writing objects to disk".to_owned())
     }
 
+    /// What is known about objects that should not be trusted.
+    pub(crate) fn doubt(&self) -> &Doubt {
+        &self.doubt
+    }
+
     /// Called by the writers of objects.
     pub(crate) fn mark_unsynced(&self) {
         self.barrier.mark();
@@ -313,6 +321,15 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    /// Takes the session's mark away once all that it put is on disk.
+    fn drop(&mut self) {
+        if self.doubt.has_mark() && (self.barrier.is_done() || self.barrier().is_ok()) {
+            self.doubt.take_mark(&self.store);
+        }
+    }
+}
+
 /// Keeps collections away, after waiting for one at work.
 pub(crate) fn lock_shared(store: &Store) -> Result<Lock, StoreError> {
     Lock::shared(store.root(), Wait::For(PATIENCE)).map_err(|error| match error {
@@ -325,8 +342,13 @@ pub(crate) fn lock_shared(store: &Store) -> Result<Lock, StoreError> {
 
 /// A name in the store's directory that no other live process uses.
 pub(crate) fn passing_name() -> String {
+    format!("{PASSING}{}", process_name())
+}
+
+/// A part of a name that no other live process uses, and this one once.
+pub(crate) fn process_name() -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     let pid = rustix::process::getpid().as_raw_nonzero();
-    format!("{PASSING}{pid}-{count}")
+    format!("{pid}-{count}")
 }

@@ -42,6 +42,8 @@ struct Inner {
     /// None where it is damaged and the store was opened all the same.
     meta: Option<Meta>,
     verity: bool,
+    /// It is copied to where it will be used, and made anew after a power cut.
+    for_copying: bool,
 }
 
 impl Store {
@@ -71,6 +73,7 @@ impl Store {
             root,
             meta: self.inner.meta.clone(),
             verity: false,
+            for_copying: true,
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -107,7 +110,12 @@ impl Store {
             None => hull_sys::verity::probe(&root).during(probing)?,
         };
         Ok(Self {
-            inner: Arc::new(Inner { root, meta, verity }),
+            inner: Arc::new(Inner {
+                root,
+                meta,
+                verity,
+                for_copying: false,
+            }),
         })
     }
 
@@ -116,6 +124,11 @@ impl Store {
     /// lack it: see [`crate::verity`].
     pub fn verity(&self) -> bool {
         self.inner.verity
+    }
+
+    /// Whether a power cut can leave an object of the right length with other bytes.
+    pub(crate) fn is_marked(&self) -> bool {
+        !self.verity() && !self.inner.for_copying
     }
 
     /// Begins to use the store: until the session is dropped, nothing that is in

@@ -11,7 +11,7 @@ use rustix::fs::FileType;
 use super::inventory::{Links, list_leftovers};
 use super::{Garbage, GcError, GcPlan, lock, look};
 use crate::error::{During, StoreError};
-use crate::names::{self, Kind, REFS};
+use crate::names::{self, Kind, REFS, UNSYNCED};
 use crate::store::Store;
 
 /// What a collection removed.
@@ -40,8 +40,16 @@ pub fn execute(store: &Store, plan: &GcPlan, wait: Duration) -> Result<Collected
         return Ok(Collected::default());
     }
     let agreed = look_again(store, plan)?;
+    if agreed
+        .leftovers
+        .iter()
+        .any(|name| name.starts_with(UNSYNCED))
+    {
+        // Of a session that was killed after the plan was made: what it put stays.
+        barrier(store, "writing objects to disk")?;
+    }
     remove_links(store, &agreed)?;
-    durable::barrier(store.root()).during(|| "writing removed links to disk".to_owned())?;
+    barrier(store, "writing removed links to disk")?;
     for Garbage { object, .. } in &agreed.objects {
         remove(store, &names::object_path(object))?;
     }
@@ -51,6 +59,10 @@ pub fn execute(store: &Store, plan: &GcPlan, wait: Duration) -> Result<Collected
         streams: agreed.streams.len(),
         images: agreed.images.len(),
     })
+}
+
+fn barrier(store: &Store, what: &str) -> Result<(), StoreError> {
+    durable::barrier(store.root()).during(|| what.to_owned())
 }
 
 /// What is still to be removed.

@@ -130,7 +130,11 @@ fn a_large_object_that_is_damaged_does_not_stand_for_its_content() {
     let id_of_damaged = assemble(&store.session().unwrap(), &damaged);
     assert_eq!(id_of_damaged, digest(&damaged));
     assert!(store.read_object(&id_of_damaged, 1 << 30).unwrap() == damaged);
+    // One who brings the content sees that what has its name is something else.
+    assert_eq!(assemble(&store.session().unwrap(), &content), id);
+    assert!(store.read_object(&id, 1 << 30).unwrap() == content);
     // A repairing session takes the length for nothing.
+    std::fs::write(&path, &damaged).unwrap();
     assert_eq!(assemble(&store.repair_session().unwrap(), &content), id);
     assert!(store.read_object(&id, 1 << 30).unwrap() == content);
 }

@@ -3,7 +3,7 @@
 //! The test runs its own program again, which does the operation and is killed in
 //! place of its n-th step. A kill loses no page cache, so the loss is made here:
 //! of every object that no link leads to (those that no barrier stood behind),
-//! only the first half is left. What links lead to must be whole.
+//! only the first half is left, or zeros. What links lead to must be whole.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -66,7 +66,8 @@ fn cut(operation: &str, steps: u32, path: &Path) -> ExitStatus {
         .unwrap()
 }
 
-/// Halves each object that no stream and no image uses.
+/// Halves each object that no stream and no image uses, or puts zeros in its place,
+/// and makes it look as if that had been in another boot.
 fn lose_what_was_not_synced(store: &Store, path: &Path) {
     let used: HashSet<_> = check(store)
         .findings
@@ -80,7 +81,20 @@ fn lose_what_was_not_synced(store: &Store, path: &Path) {
         let path = path.join("objects").join(object.to_object_path());
         let file = std::fs::File::options().write(true).open(path).unwrap();
         let length = file.metadata().unwrap().len();
-        file.set_len(length / 2).unwrap();
+        if object.as_bytes()[0].is_multiple_of(2) {
+            file.set_len(length / 2).unwrap();
+        } else {
+            file.set_len(0).unwrap();
+            file.set_len(length).unwrap();
+        }
+    }
+    for entry in std::fs::read_dir(path).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if let Some(mark) = name.strip_prefix(".hull-unsynced-") {
+            let (_, process) = mark.split_once('.').unwrap();
+            let renamed = format!(".hull-unsynced-another-boot.{process}");
+            std::fs::rename(path.join(&name), path.join(renamed)).unwrap();
+        }
     }
 }
 

@@ -252,12 +252,12 @@ fn a_stream_and_a_reference_are_replaced_by_the_newer_one() {
         let found = store.find_ref(Kind::Image, "os").unwrap();
         assert_eq!(found, Some(image.to_hex()));
     }
+    drop(session);
     let names: Vec<_> = std::fs::read_dir(temp.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
     assert_eq!(names.len(), 4, "no passing name stays: {names:?}");
-    drop(session);
     assert_eq!(collect(&store).images, 1);
 }
 
