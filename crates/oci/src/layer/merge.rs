@@ -23,7 +23,7 @@ use hull_erofs::ObjectId;
 use hull_erofs::tree::{Content, Directory, Leaf, LeafId, Metadata, Node, Tree};
 use hull_store::Store;
 
-use super::entry::{Entry, Item};
+use super::entry::{ENTRIES_MAX, Entry, ImageBudget, Item, METADATA_MAX};
 use super::path::{DEPTH_MAX, EntryName, EntryPath, PATH_MAX};
 use super::record::{RecordError, entries};
 use super::whiteout::Whiteout;
@@ -37,6 +37,15 @@ pub enum MergeError {
     /// The entries of a layer cannot be read.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// More than an image may have.
+    #[error(
+        "the layers of the image have too many {what}, each layer counted as often as it is listed; \
+         an image may have {ENTRIES_MAX} entries, and {METADATA_MAX} bytes of metadata"
+    )]
+    TooMuch {
+        /// Of what.
+        what: &'static str,
+    },
     /// An entry does not fit what is below it.
     #[error("entry {entry} of the layer with record {record}: {reason}")]
     Refused {
@@ -76,15 +85,29 @@ pub enum Refusal {
     /// The root as something else.
     #[error("the root must be a directory")]
     Root,
+    /// Long paths can stand for many directories that have no entry.
+    #[error("with it the image has more than {ENTRIES_MAX} files and directories")]
+    TooMany,
 }
 
 /// The tree of an image: its layers' records, the lowest first.
+///
+/// All layers together may have as much as one.
 pub fn merge(store: &Store, layers: &[ObjectId]) -> Result<Tree, MergeError> {
+    let budget = ImageBudget::new(ENTRIES_MAX, METADATA_MAX);
+    merge_within(store, layers, &budget)
+}
+
+pub(super) fn merge_within(
+    store: &Store,
+    layers: &[ObjectId],
+    budget: &ImageBudget,
+) -> Result<Tree, MergeError> {
     let workers = thread::available_parallelism()
         .map_or(1, NonZero::get)
         .min(layers.len());
     if workers < 2 {
-        return merge_in_order(layers, |_, record| read(store, record));
+        return merge_in_order(layers, |_, record| read(store, record, budget));
     }
     thread::scope(|scope| {
         // Each worker reads every Nth layer, one ahead of the merge.
@@ -93,7 +116,7 @@ pub fn merge(store: &Store, layers: &[ObjectId]) -> Result<Tree, MergeError> {
                 let (sender, receiver) = mpsc::sync_channel(0);
                 let mine = layers.iter().skip(worker).step_by(workers);
                 scope.spawn(move || {
-                    mine.map(|record| read(store, record))
+                    mine.map(|record| read(store, record, budget))
                         .try_for_each(|layer| sender.send(layer))
                 });
                 receiver
@@ -103,18 +126,27 @@ pub fn merge(store: &Store, layers: &[ObjectId]) -> Result<Tree, MergeError> {
             // The only worker that hangs up early is one that panicked.
             workers[index % workers.len()]
                 .recv()
-                .unwrap_or_else(|_| read(store, record))
+                .unwrap_or_else(|_| read(store, record, budget))
         })
     })
 }
 
-fn read(store: &Store, record: &ObjectId) -> Result<Vec<Entry>, RecordError> {
-    entries(store, record)?.collect()
+/// What is read ahead comes off the same budget, so that is bounded as well.
+fn read(store: &Store, record: &ObjectId, budget: &ImageBudget) -> Result<Vec<Entry>, MergeError> {
+    entries(store, record)?
+        .map(|entry| {
+            let entry = entry?;
+            match budget.spend(&entry) {
+                Ok(()) => Ok(entry),
+                Err(what) => Err(MergeError::TooMuch { what }),
+            }
+        })
+        .collect()
 }
 
 fn merge_in_order(
     layers: &[ObjectId],
-    entries_of: impl Fn(usize, &ObjectId) -> Result<Vec<Entry>, RecordError>,
+    entries_of: impl Fn(usize, &ObjectId) -> Result<Vec<Entry>, MergeError>,
 ) -> Result<Tree, MergeError> {
     let mut merger = Merger::default();
     for (index, record) in layers.iter().enumerate() {
@@ -137,6 +169,8 @@ pub struct Merger {
     leaves: Vec<Option<Leaf>>,
     /// The parent that the last entry was put into, and its path: its neighbours follow it.
     last_parent: Option<(Box<[u8]>, DirectoryId)>,
+    /// The most directories and leaves, hidden ones among them.
+    nodes_max: u64,
 }
 
 /// Place in [`Merger::directories`].
@@ -188,6 +222,7 @@ impl Default for Merger {
             directories: vec![root],
             leaves: Vec::new(),
             last_parent: None,
+            nodes_max: ENTRIES_MAX,
         }
     }
 }
@@ -282,10 +317,11 @@ impl Merger {
             Item::Directory => match self.directories[parent].entries.get(name) {
                 Some(&Slot::Directory(id)) => self.directories[id].metadata = metadata,
                 _ => {
-                    self.make_directory(parent, name, metadata);
+                    self.make_directory(parent, name, metadata)?;
                 }
             },
             Item::Leaf(content) => {
+                self.check_room()?;
                 self.leaves.push(Some(Leaf { metadata, content }));
                 self.put(parent, name, Slot::Leaf(self.leaves.len() - 1));
             }
@@ -319,6 +355,13 @@ impl Merger {
         Ok(())
     }
 
+    fn check_room(&self) -> Result<(), Refusal> {
+        if (self.directories.len() + self.leaves.len()) as u64 >= self.nodes_max {
+            return Err(Refusal::TooMany);
+        }
+        Ok(())
+    }
+
     /// Puts something under a name, in place of what was there.
     fn put(&mut self, parent: DirectoryId, name: &[u8], slot: Slot) {
         let entries = &mut self.directories[parent].entries;
@@ -336,7 +379,8 @@ impl Merger {
         parent: DirectoryId,
         name: &[u8],
         metadata: Metadata,
-    ) -> DirectoryId {
+    ) -> Result<DirectoryId, Refusal> {
+        self.check_room()?;
         let id = self.directories.len();
         let MergedDirectory { depth, length, .. } = self.directories[parent];
         self.directories.push(MergedDirectory {
@@ -347,7 +391,7 @@ impl Merger {
             entries: BTreeMap::new(),
         });
         self.put(parent, name, Slot::Directory(id));
-        id
+        Ok(id)
     }
 
     /// What a hard link leads to; its last component is not followed.
@@ -397,7 +441,7 @@ impl Merger {
                     None if missing == Missing::Accept => return Ok(None),
                     None => {
                         self.check_depth(at, component)?;
-                        Slot::Directory(self.make_directory(at, component, implied()))
+                        Slot::Directory(self.make_directory(at, component, implied())?)
                     }
                 },
             };
@@ -426,10 +470,41 @@ impl Merger {
                 Missing::Make if followed > 0 => return Err(Refusal::NoDirectory),
                 Missing::Make => {
                     self.check_depth(at, component)?;
-                    (at, position) = (self.make_directory(at, component, implied()), after);
+                    (at, position) = (self.make_directory(at, component, implied())?, after);
                 }
             }
         }
         Ok(Some(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fifo(path: &str) -> Entry {
+        Entry {
+            path: EntryPath::parse(path.as_bytes()).unwrap(),
+            metadata: Metadata::default(),
+            item: Item::Leaf(Content::Fifo),
+        }
+    }
+
+    #[test]
+    fn directories_without_an_entry_count_too() {
+        let apply = |nodes_max| {
+            let mut merger = Merger {
+                nodes_max,
+                ..Merger::default()
+            };
+            merger.apply(vec![fifo("a/b/c/x"), fifo("a/y")])
+        };
+        apply(6).unwrap();
+        let (entry, reason) = apply(5).unwrap_err();
+        assert_eq!(
+            (entry.to_string(), reason),
+            ("\"a/y\"".into(), Refusal::TooMany)
+        );
+        assert_eq!(apply(3).unwrap_err().1, Refusal::TooMany);
     }
 }

@@ -8,6 +8,8 @@ use hull_erofs::tree::Content;
 use super::archive::*;
 use super::*;
 use crate::layer::Item;
+use crate::layer::entry::ImageBudget;
+use crate::layer::merge::merge_within;
 use crate::layer::path::DEPTH_MAX;
 
 /// Why an archive is refused when it is imported.
@@ -674,4 +676,24 @@ fn a_damaged_record_gives_an_error_and_no_panic() {
         assert_says(&error, &["damaged"]);
         assert!(!error.is_empty(), "{what}");
     }
+}
+
+#[test]
+fn a_layer_that_an_image_lists_many_times_counts_as_often() {
+    let scratch = Scratch::new();
+    let layer = tar(&[directory("d"), symlink("d/a", "target"), file("d/b", "1")]);
+    let record = scratch.layer(&layer);
+    let merge = |times: usize, entries, metadata| {
+        let budget = ImageBudget::new(entries, metadata);
+        let merged = merge_within(&scratch.store, &vec![record; times], &budget);
+        merged.map_err(|error| chain(&error))
+    };
+    // Paths of 1, 3 and 3 bytes, and a target of 6.
+    merge(7, 21, 91).unwrap();
+    assert_says(&merge(7, 20, 91).unwrap_err(), &["too many entries"]);
+    assert_says(
+        &merge(7, 21, 90).unwrap_err(),
+        &["too many bytes of metadata"],
+    );
+    assert_says(&merge(1, 2, 91).unwrap_err(), &["too many entries"]);
 }
