@@ -272,10 +272,22 @@ pub fn update(
         ..request.clone()
     };
     let enforce_policy = request.pull.enforce_policy;
-    let session = machine.store.session()?;
+    let mut session = machine.store.session()?;
     // The long part goes without the machine's lock: nobody waits for a network.
-    let (image, downloaded_bytes) =
-        obtain(machine, &session, &observed, &reference, &request, progress)?;
+    let obtain =
+        |session: &Session| obtain(machine, session, &observed, &reference, &request, progress);
+    let (image, downloaded_bytes) = match obtain(&session) {
+        Err(UpdateError::Pull(error)) if error.is_no_space() => {
+            drop(session);
+            let has_made_room = make_room_in_store(machine);
+            if !has_made_room || !matches!(error, PullError::NoRoom { .. }) {
+                return Err(error.into());
+            }
+            session = machine.store.session()?;
+            obtain(&session)?
+        }
+        obtained => obtained?,
+    };
     let _lock = machine.lock()?;
     let state = machine.observe()?;
     let now_followed = goal_reference(&state, &request.goal)?;
@@ -309,6 +321,16 @@ pub fn update(
         removed,
         downloaded_bytes,
     })))
+}
+
+/// Removes what a pull that did not end left, so that the file system does not stay
+/// full; tells whether there was something. The caller's error tells why it is called,
+/// so one in here is of no use to anybody.
+fn make_room_in_store(machine: &Machine) -> bool {
+    let Ok(_lock) = machine.lock() else {
+        return false;
+    };
+    cleanup::collect_store(machine).is_ok_and(|removed| !removed.objects.is_empty())
 }
 
 pub(crate) fn stage_request(

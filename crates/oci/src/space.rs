@@ -86,7 +86,8 @@ fn content(layer: &Layer, is_update: bool) -> u64 {
     if let Some(said) = said.and_then(|text| text.parse::<u64>().ok())
         && !is_update
     {
-        return said;
+        // It decides nothing else, and can be wrong.
+        return said.max(size);
     }
     let factor = if is_update { FACTOR_OF_UPDATE } else { FACTOR };
     match layer.compression {
@@ -149,6 +150,8 @@ mod tests {
         assert_eq!(content_of(&layer(100, Compression::None, None), false), 100);
         let said = layer(100, Compression::Gzip, Some("777"));
         assert_eq!(content_of(&said, false), 777);
+        let too_small = layer(100, Compression::Gzip, Some("0"));
+        assert_eq!(content_of(&too_small, false), 100);
         let nonsense = layer(100, Compression::Gzip, Some("-1"));
         assert_eq!(content_of(&nonsense, false), 200);
         assert_eq!(

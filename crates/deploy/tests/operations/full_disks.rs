@@ -91,6 +91,25 @@ fn an_upgrade_onto_a_full_root_file_system_changes_nothing_and_works_when_there_
 }
 
 #[test]
+fn what_a_pull_without_end_left_in_a_full_store_makes_room_for_the_next() {
+    let world = World::running();
+    let root = Limited::new(world.path().join("root"), "8M");
+    world.publish(&recipe("2"));
+    {
+        let session = world.machine().store.session().unwrap();
+        for number in 0_u32.. {
+            let content = number.to_le_bytes().repeat(4096);
+            if session.put(&content).is_err() {
+                break;
+            }
+        }
+    }
+    world.upgrade().unwrap();
+    assert_eq!(world.next_version(), "2");
+    drop(root);
+}
+
+#[test]
 fn an_upgrade_whose_kernel_does_not_fit_the_esp_is_refused_with_numbers() {
     let world = World::running();
     let esp = Limited::new(world.path().join("esp"), "1M");

@@ -33,8 +33,6 @@ use crate::Digest;
 
 /// The most bytes behind the end of the archive. Programs pad with zeros up to 1 MiB.
 const TRAILER_MAX: u64 = 64 * 1024 * 1024;
-/// The most bytes that all sparse files of a layer may leave out: those are hashed as well.
-const HOLES_MAX: u64 = 64 * 1024 * 1024 * 1024;
 /// The most sparse files of a layer.
 const SPARSE_MAX: u64 = 100_000;
 
@@ -140,7 +138,6 @@ pub(crate) fn import_with(
         ledger: Ledger::new(workers.session().stream(CONTENT_TYPE)),
         batch: Batch::default(),
         budget: Budget::default(),
-        holes: 0,
         sparse: 0,
     };
     loop {
@@ -187,8 +184,6 @@ struct Importer<'a, 's> {
     ledger: Ledger,
     batch: Batch,
     budget: Budget,
-    /// Bytes of holes so far.
-    holes: u64,
     /// Sparse files with an object of their own so far.
     sparse: u64,
 }
@@ -282,6 +277,8 @@ impl<'s> Importer<'_, 's> {
         let mut left = member.stored;
         while left > 0 {
             let pieces = self.pieces(member, left.min(BUFFER as u64))?;
+            let has_room = self.workers.guard().check_room(self.workers.session());
+            has_room.map_err(|source| storing(&entry, source))?;
             for piece in &pieces {
                 let bytes = piece.as_ref();
                 writer
@@ -338,13 +335,7 @@ impl<'s> Importer<'_, 's> {
 
     /// Begins the object of a sparse file; nothing if the image keeps the file inline.
     fn expansion(&mut self, map: &SparseMap) -> Result<Option<Expansion<'s>>, TarError> {
-        self.holes = self.holes.saturating_add(map.holes());
-        if self.holes > HOLES_MAX {
-            return Err(TarError::TooMuch {
-                what: "bytes of holes in sparse files",
-                limit: HOLES_MAX,
-            });
-        }
+        self.workers.guard().count_holes(map.holes())?;
         if map.size <= INLINE_MAX as u64 {
             return Ok(None);
         }

@@ -6,6 +6,7 @@
 //! the layer's own bytes ([`export`], [`verify_diff_id`]).
 
 mod entry;
+mod guard;
 mod import;
 mod ledger;
 mod memory;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hull_store::{Assembly, ObjectId, Session, StoreError};
 
+use super::guard::Guard;
 use super::memory::{Memory, Piece};
 
 /// Jobs that wait for a thread.
@@ -26,6 +27,7 @@ const WRITE_BACK: u64 = 64 << 20;
 pub(crate) struct Workers<'s> {
     session: &'s Session,
     memory: Arc<Memory>,
+    guard: Arc<Guard>,
     jobs: SyncSender<Job<'s>>,
 }
 
@@ -62,9 +64,11 @@ pub(crate) fn run<'s, T>(
     let (jobs, queue) = sync_channel(QUEUE);
     let queue = Mutex::new(queue);
     let count = std::thread::available_parallelism().map_or(2, |count| count.get().min(MOST));
+    let guard = Arc::new(Guard::default());
     let workers = Workers {
         session,
         memory: Memory::new(layers.max(1) * PER_LAYER + SHARED),
+        guard: Arc::clone(&guard),
         jobs,
     };
     let (write_back, wanted) = sync_channel(1);
@@ -72,8 +76,8 @@ pub(crate) fn run<'s, T>(
         scope.spawn(move || write_when_wanted(session, &wanted));
         for _ in 0..count {
             let write_back = write_back.clone();
-            let queue = &queue;
-            scope.spawn(move || work(session, queue, &write_back));
+            let (queue, guard) = (&queue, &guard);
+            scope.spawn(move || work(session, queue, guard, &write_back));
         }
         // The one above ends with the last of the others.
         drop(write_back);
@@ -86,6 +90,11 @@ pub(crate) fn run<'s, T>(
 impl<'s> Workers<'s> {
     pub(super) fn session(&self) -> &'s Session {
         self.session
+    }
+
+    /// What all layers may take.
+    pub(super) fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// Where the bytes of layers go.
@@ -111,12 +120,17 @@ fn write_when_wanted(session: &Session, wanted: &Receiver<()>) {
     }
 }
 
-fn work(session: &Session, queue: &Mutex<Receiver<Job<'_>>>, write_back: &SyncSender<()>) {
+fn work(
+    session: &Session,
+    queue: &Mutex<Receiver<Job<'_>>>,
+    guard: &Guard,
+    write_back: &SyncSender<()>,
+) {
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { work, done }) = next else { return };
         let before = session.written();
-        let result = perform(session, work);
+        let result = perform(session, guard, work);
         if session.written() / WRITE_BACK != before / WRITE_BACK {
             // That it is at it already is as well.
             write_back.try_send(()).ok();
@@ -126,11 +140,17 @@ fn work(session: &Session, queue: &Mutex<Receiver<Job<'_>>>, write_back: &SyncSe
     }
 }
 
-fn perform(session: &Session, work: Work<'_>) -> Done {
+fn perform(session: &Session, guard: &Guard, work: Work<'_>) -> Done {
+    let has_room = || guard.check_room(session);
     match work {
         Work::Contents(contents) => contents
             .into_iter()
-            .map(|(ticket, pieces)| (ticket, session.put_pieces(&pieces)))
+            .map(|(ticket, pieces)| {
+                (
+                    ticket,
+                    has_room().and_then(|()| session.put_pieces(&pieces)),
+                )
+            })
             .collect(),
         Work::Segment {
             ticket,
@@ -138,7 +158,8 @@ fn perform(session: &Session, work: Work<'_>) -> Done {
             place,
             pieces,
         } => {
-            let added = assembly.add(place, pieces).transpose();
+            let added = has_room().and_then(|()| assembly.add(place, pieces));
+            let added = added.transpose();
             added.map(|done| (ticket, done)).into_iter().collect()
         }
     }

@@ -11,7 +11,7 @@ use hull_store::fsck::{self, Depth};
 use hull_sys::run::Program;
 
 use crate::faulty::{Fault, Faulty, Request};
-use crate::image::three_layers;
+use crate::image::{tar, three_layers};
 use crate::local_store::{LocalStore, open, options, read, show};
 
 /// A small ext4 on a loop device, unmounted when dropped.
@@ -160,4 +160,35 @@ fn a_spool_whose_disk_is_full_is_done_without_and_what_it_has_stays_usable() {
         "{last:?}"
     );
     assert_eq!(options.spool.unwrap().leftovers().unwrap(), []);
+}
+
+#[test]
+fn layers_that_unpack_to_more_than_there_is_room_for_leave_some_free() {
+    let small = Small::mount(2048);
+    let store = open(&small.path().join("composefs"));
+    let ballast = File::create(small.path().join("ballast")).unwrap();
+    let free = || {
+        let stat = rustix::fs::fstatvfs(&ballast).unwrap();
+        stat.f_bavail * stat.f_frsize
+    };
+    let flags = rustix::fs::FallocateFlags::empty();
+    rustix::fs::fallocate(&ballast, flags, 0, free() - (40 << 20)).unwrap();
+    let files: Vec<_> = (0..60_u32)
+        .map(|number| {
+            (
+                format!("file{number}"),
+                number.to_le_bytes().repeat(256 << 10),
+            )
+        })
+        .collect();
+    let entries: Vec<_> = files
+        .iter()
+        .map(|(name, bytes)| (&**name, &**bytes))
+        .collect();
+    let archive = tar(&entries);
+    let session = store.session().unwrap();
+    let error = hull_oci::layer::import(&session, &mut &*archive).unwrap_err();
+    assert!(show(&error).contains("is kept free"), "{}", show(&error));
+    // A hundredth of the whole is 20 MB; the threads may write a little more.
+    assert!(free() > 5 << 20, "{}", free());
 }
