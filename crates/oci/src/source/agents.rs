@@ -8,8 +8,9 @@ use ureq::{Agent, Proxy};
 
 use super::certificates::Certificates;
 use super::error::Fault;
-use super::http::{Timeouts, Trust};
+use super::http::Timeouts;
 use super::proxy::Proxies;
+use super::trust::Trust;
 use super::url::{Scheme, Url};
 
 const MAX_HEADER: usize = 64 << 10;
@@ -31,7 +32,7 @@ pub(super) struct Agents {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Kind {
     scheme: Scheme,
-    trust: Trust,
+    verified: bool,
     /// To the registry itself.
     own: bool,
     proxied: bool,
@@ -56,10 +57,13 @@ impl Agents {
 
     /// What to send a request to `url` with.
     pub(super) fn get(&self, url: &Url, trust: Trust) -> Result<Agent, Fault> {
+        if trust.forbids(url) {
+            return Err(Fault::Transport(format!("{url}: it is not encrypted")));
+        }
         let proxy = self.proxies.choose(url);
         let kind = Kind {
             scheme: url.scheme(),
-            trust,
+            verified: trust.must_verify(url),
             own: url.authority() == self.registry,
             proxied: proxy.is_some(),
         };
@@ -87,9 +91,9 @@ impl Agents {
         }
         let client = self.certificates.client.clone().filter(|_| kind.own);
         let tls = TlsConfig::builder().client_cert(client);
-        match kind.trust {
-            Trust::Verified => tls.root_certs(roots(&self.certificates.authorities)),
-            Trust::Unverified => tls.disable_verification(true),
+        match kind.verified {
+            true => tls.root_certs(roots(&self.certificates.authorities)),
+            false => tls.disable_verification(true),
         }
         .build()
     }

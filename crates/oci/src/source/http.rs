@@ -10,6 +10,7 @@ use super::agents::Agents;
 use super::error::Fault;
 use super::retry;
 use super::secret::Secret;
+use super::trust::Trust;
 use super::url::{Scheme, Url};
 
 const MAX_REDIRECTS: usize = 5;
@@ -36,13 +37,6 @@ impl Default for Timeouts {
             least: 4 << 10,
         }
     }
-}
-
-/// Whether a server must prove who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Trust {
-    Verified,
-    Unverified,
 }
 
 /// Sends the requests for one registry.
@@ -94,7 +88,7 @@ impl Http {
         let mut authorization = authorization;
         for _ in 0..=MAX_REDIRECTS {
             let response = self.get_once(&url, trust, accept, authorization, offset)?;
-            let Some(next) = redirect(&response)? else {
+            let Some(next) = redirect(&response, trust)? else {
                 return Ok(response);
             };
             if !url.is_same_origin(&next) {
@@ -252,7 +246,7 @@ impl<R: Read> Read for Lively<R> {
 }
 
 /// Where a response sends us, if it does.
-fn redirect(response: &Response) -> Result<Option<Url>, Fault> {
+fn redirect(response: &Response, trust: Trust) -> Result<Option<Url>, Fault> {
     if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
@@ -269,7 +263,8 @@ fn redirect(response: &Response) -> Result<Option<Url>, Fault> {
         .url
         .join(location)
         .map_err(|error| refuse(format!("the Location is not followed: {error}")))?;
-    if response.url.scheme() == Scheme::Https && next.scheme() == Scheme::Http {
+    let leaves_https = response.url.scheme() == Scheme::Https && next.scheme() == Scheme::Http;
+    if leaves_https || trust.forbids(&next) {
         return Err(refuse(format!("to {next}, which is not encrypted")));
     }
     Ok(Some(next))
@@ -406,16 +401,21 @@ mod tests {
     use super::*;
 
     fn sent_to(from: &str, location: Option<&str>) -> Result<Option<Url>, Fault> {
+        sent_with(Trust::Unverified, from, location)
+    }
+
+    fn sent_with(trust: Trust, from: &str, location: Option<&str>) -> Result<Option<Url>, Fault> {
         let mut headers = HeaderMap::new();
         if let Some(location) = location {
             headers.insert(LOCATION, location.parse().unwrap());
         }
-        redirect(&Response {
+        let response = Response {
             url: Url::parse(from).unwrap(),
             status: 307,
             headers,
             body: Box::new(io::empty()),
-        })
+        };
+        redirect(&response, trust)
     }
 
     #[test]
@@ -425,6 +425,8 @@ mod tests {
         assert!(error.to_string().contains("not encrypted"));
         assert!(!error.to_string().contains("hush"));
         assert!(sent_to("http://r.example/v2/", to_http).unwrap().is_some());
+        let error = sent_with(Trust::ThisMachine, "http://localhost/v2/", to_http).unwrap_err();
+        assert!(error.to_string().contains("not encrypted"));
         let to_https = Some("https://cdn.example/blob");
         assert!(sent_to("https://r.example/", to_https).unwrap().is_some());
         assert!(sent_to("http://r.example/", to_https).unwrap().is_some());

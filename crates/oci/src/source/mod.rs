@@ -25,6 +25,7 @@ mod retry;
 mod secret;
 mod tar_files;
 mod token;
+mod trust;
 pub(crate) mod upload;
 mod url;
 
@@ -69,6 +70,7 @@ pub struct SourceOptions {
     /// Allows plain HTTP and unverified TLS, as `insecure = true` does for one registry.
     pub insecure: bool,
     /// Allows the same for registries on this machine, as Docker does: nobody is between.
+    /// Not for other machines that such a registry names (a token service, a storage).
     pub trust_loopback: bool,
     /// Where podman's stores are.
     pub storage: StorageOptions,

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::SourceOptions;
 use super::error::{Asked, Attempt, Fault, SourceError};
-use super::http::{self, Http, Response, Trust};
-use super::proxy::is_loopback;
+use super::http::{self, Http, Response};
 use super::registries::Endpoint;
 use super::secret::Secret;
 use super::token::Authenticator;
+use super::trust::Trust;
 use super::url::{Scheme, Url};
 use crate::digest::{BlobError, Digest};
 use crate::manifest::{MANIFEST_TYPES, OCI_INDEX};
@@ -38,12 +38,7 @@ impl Place {
             insecure,
             ..
         } = endpoint;
-        let on_this_machine = options.trust_loopback && is_loopback(reference.host());
-        let trust = if insecure || options.insecure || on_this_machine {
-            Trust::Unverified
-        } else {
-            Trust::Verified
-        };
+        let trust = Trust::in_registry(reference.host(), insecure, options);
         let credentials = options.auth.find(&reference)?;
         Ok(Self {
             authenticator: Authenticator::new(credentials, reference.repository(), trust),

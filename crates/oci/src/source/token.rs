@@ -8,9 +8,10 @@ use serde::Deserialize;
 use super::auth::Credentials;
 use super::challenge::{self, Challenge};
 use super::error::Fault;
-use super::http::{Http, Response, Trust};
+use super::http::{Http, Response};
 use super::secret::{Held, Secret};
-use super::url::{self, Scheme, Url};
+use super::trust::Trust;
+use super::url::{self, Url};
 
 const MAX_TOKEN: u64 = 1 << 20;
 
@@ -127,7 +128,7 @@ impl Authenticator {
             reason,
         };
         // CVE-2019-10214: a password must not be sent in the clear because a registry says so.
-        if url.scheme() == Scheme::Http && self.trust == Trust::Verified {
+        if self.trust.forbids(&url) {
             return Err(bad("it is not encrypted".to_owned()));
         }
         let scope = scope.as_deref().unwrap_or(&self.scope);

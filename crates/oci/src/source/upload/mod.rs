@@ -11,10 +11,10 @@ use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName};
 
 use super::auth::CredentialsUsed;
 use super::error::{Fault, SourceError};
-use super::http::{Http, Response, Trust};
-use super::proxy::is_loopback;
+use super::http::{Http, Response};
 use super::retry::{Patience, Retry};
 use super::token::Authenticator;
+use super::trust::Trust;
 use super::url::{Scheme, Url};
 use super::{SourceOptions, registries::Endpoint};
 use crate::digest::Digest;
@@ -110,12 +110,7 @@ impl Repository {
             insecure,
             ..
         } = endpoints.pop().expect("the registry itself is the last");
-        let on_this_machine = options.trust_loopback && is_loopback(reference.host());
-        let trust = if insecure || options.insecure || on_this_machine {
-            Trust::Unverified
-        } else {
-            Trust::Verified
-        };
+        let trust = Trust::in_registry(reference.host(), insecure, options);
         let credentials = options.auth.find(&reference)?;
         Ok(Self {
             authenticator: Authenticator::new(credentials, reference.repository(), trust)
