@@ -16,8 +16,10 @@ use super::url::{Scheme, Url};
 const MAX_REDIRECTS: usize = 5;
 /// The longest error body that is looked at, in bytes.
 const MAX_ERROR: u64 = 16 << 10;
+/// The longest that a document may take: a manifest, a token, an error's body.
+const DOCUMENT_TIME: Duration = Duration::from_secs(300);
 
-/// How long to wait for a server. There is no limit on a whole transfer.
+/// How long to wait for a server. There is no limit on the whole transfer of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// For resolving the name and for connecting, each.
@@ -34,7 +36,8 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(30),
             idle: Duration::from_secs(60),
-            least: 4 << 10,
+            // Less is no progress either, so the attempts that are left become fewer.
+            least: retry::PROGRESS,
         }
     }
 }
@@ -245,6 +248,33 @@ impl<R: Read> Read for Lively<R> {
     }
 }
 
+/// A body that must end in time.
+struct Limited<R> {
+    inner: R,
+    end: Instant,
+}
+
+impl<R: Read> Limited<R> {
+    fn new(inner: R, time: Duration) -> Self {
+        Self {
+            inner,
+            end: Instant::now() + time,
+        }
+    }
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if Instant::now() >= self.end {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the server takes too long for a short document",
+            ));
+        }
+        self.inner.read(buffer)
+    }
+}
+
 /// Where a response sends us, if it does.
 fn redirect(response: &Response, trust: Trust) -> Result<Option<Url>, Fault> {
     if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
@@ -280,7 +310,7 @@ impl Response {
     pub(super) fn read_body(self, limit: u64) -> Result<Vec<u8>, Fault> {
         let mut bytes = Vec::new();
         let url = self.url;
-        self.body
+        Limited::new(self.body, DOCUMENT_TIME)
             .take(limit + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| Fault::Transport(format!("{url}: {}", describe(&error))))?;
@@ -303,7 +333,9 @@ impl Response {
         }
         let mut bytes = Vec::new();
         // Whatever came before an error is better than nothing.
-        let _incomplete = self.body.take(MAX_ERROR).read_to_end(&mut bytes);
+        let _incomplete = Limited::new(self.body, DOCUMENT_TIME)
+            .take(MAX_ERROR)
+            .read_to_end(&mut bytes);
         let hide = |text: String, secret: &&Secret| secret.hide_in(&text);
         let text = String::from_utf8_lossy(&bytes).into_owned();
         message_of(secrets.iter().fold(text, hide).as_bytes())
@@ -489,6 +521,19 @@ mod tests {
             std::thread::sleep(Duration::from_millis(30));
             assert_eq!(quick.read(&mut [0]).unwrap(), 1);
         }
+    }
+
+    #[test]
+    fn a_document_must_end_in_time_although_it_keeps_coming() {
+        let dripping = Dripping(Duration::from_millis(1));
+        let mut limited = Limited::new(dripping, Duration::from_millis(20));
+        let error = io::copy(&mut limited, &mut io::sink()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn what_is_too_little_to_go_on_with_is_no_progress_for_the_next_attempt() {
+        assert!(Timeouts::default().least >= retry::PROGRESS);
     }
 
     #[test]
