@@ -23,6 +23,10 @@ use crate::manifest::{
 };
 use crate::reference::{DEFAULT_TAG, FileReference};
 
+/// The most bytes that the compressed layers of an image may have when unpacked: all of
+/// them are, once, before anything else is known of the archive.
+const MAX_UNPACKED: u64 = 256 << 30;
+
 /// One image of `manifest.json`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -107,8 +111,10 @@ impl Opened {
         }
         let mut layers = HashMap::new();
         let mut described = Vec::new();
+        let mut lengths = Lengths::new(MAX_UNPACKED);
         for (path, diff_id) in listed.layers.iter().zip(parsed.diff_ids) {
-            let (place, length) = self.layer(path)?;
+            let place = self.find(path)?;
+            let length = self.length(path, place, &mut lengths)?;
             layers.insert(diff_id, place);
             described.push((diff_id, length));
         }
@@ -159,21 +165,31 @@ impl Opened {
         }
     }
 
-    /// Where a layer is, and how long it is when unpacked.
-    fn layer(&self, path: &str) -> Result<(Place, u64), SourceError> {
-        let place = self.find(path)?;
+    /// How long a layer is when unpacked.
+    fn length(&self, path: &str, place: Place, lengths: &mut Lengths) -> Result<u64, SourceError> {
+        if let Some(length) = lengths.known.get(&place.offset) {
+            return Ok(*length);
+        }
         let read = |source| SourceError::Read {
             path: self.path.clone(),
             what: path.chars().take(200).collect(),
             source,
         };
-        let (compression, mut tar) = decompress_any(self.files.read(place)).map_err(read)?;
+        let (compression, tar) = decompress_any(self.files.read(place)).map_err(read)?;
         if compression == crate::manifest::Compression::None {
-            return Ok((place, place.length));
+            return Ok(place.length);
         }
         // Nothing in the archive says it.
+        let mut tar = tar.take(lengths.left.saturating_add(1));
         let length = io::copy(&mut tar, &mut io::sink()).map_err(read)?;
-        Ok((place, length))
+        lengths.left = lengths.left.checked_sub(length).ok_or_else(|| {
+            self.not_an_archive(&format!(
+                "its layers unpack to more than {} GiB",
+                MAX_UNPACKED >> 30
+            ))
+        })?;
+        lengths.known.insert(place.offset, length);
+        Ok(length)
     }
 
     fn find(&self, path: &str) -> Result<Place, SourceError> {
@@ -205,6 +221,20 @@ impl Opened {
             place: format!("docker-archive:{}", self.path.display()),
             source: Box::new(source),
         }
+    }
+}
+
+/// The lengths of unpacked layers, by their places, of which several can be one.
+struct Lengths {
+    known: HashMap<u64, u64>,
+    /// How many more bytes are looked at.
+    left: u64,
+}
+
+impl Lengths {
+    fn new(left: u64) -> Self {
+        let known = HashMap::new();
+        Self { known, left }
     }
 }
 
@@ -292,6 +322,7 @@ impl Source for DockerArchive {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::sync::Arc;
 
     use serde_json::{Value, json};
 
@@ -373,6 +404,28 @@ mod tests {
         }
         manifests.dedup();
         assert_eq!(manifests.len(), 1);
+    }
+
+    #[test]
+    fn a_layer_that_is_listed_many_times_is_unpacked_once_and_not_beyond_the_limit() {
+        let layer = entry(b"layer.tar", &gzip(&[0; 1000]), b'0');
+        let other = entry(b"other.tar", &gzip(&[1; 1000]), b'0');
+        let file = archive(&json!([]), &[layer, other], 1);
+        let file = Arc::new(file.reopen().unwrap());
+        let opened = Opened {
+            path: PathBuf::from("archive"),
+            files: TarFiles::scan(file).unwrap(),
+        };
+        let mut lengths = Lengths::new(1500);
+        let mut length = |path| {
+            let place = opened.find(path).unwrap();
+            opened.length(path, place, &mut lengths)
+        };
+        for _ in 0..3 {
+            assert_eq!(length("layer.tar").unwrap(), 1000);
+        }
+        let error = length("other.tar").unwrap_err().to_string();
+        assert!(error.contains("unpack to more than"), "{error}");
     }
 
     #[test]
