@@ -124,6 +124,10 @@ pub(crate) struct Switch {
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) apply: bool,
 
+    /// Accepted: what is checked is said by policy.json
+    #[arg(long, hide = true)]
+    pub(crate) no_signature_verification: bool,
+
     /// Keep the running deployment even when later ones would replace it
     #[arg(long)]
     pub(crate) retain: bool,

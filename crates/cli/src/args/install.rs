@@ -55,8 +55,8 @@ pub(crate) struct ToDisk {
 
     /// Public ssh keys that may log in as root
     ///
-    /// A file as sshd's authorized_keys; it is put in place when the machine
-    /// first boots.
+    /// A file as sshd's authorized_keys. They are on the disk from the
+    /// installation on, in the machine's /var.
     #[arg(long, value_name = "FILE")]
     pub(crate) root_ssh_authorized_keys: Option<PathBuf>,
 
@@ -113,9 +113,17 @@ pub(crate) struct ToDisk {
     #[arg(long, help_heading = "For scripts made for bootc")]
     pub(crate) via_loopback: bool,
 
-    /// Accepted: hull sets no SELinux labels yet
+    /// Refused: an image with an SELinux policy is labelled by it
     #[arg(long, help_heading = "For scripts made for bootc")]
     pub(crate) disable_selinux: bool,
+
+    /// Accepted: what is checked is said by policy.json
+    #[arg(long, hide = true)]
+    pub(crate) target_no_signature_verification: bool,
+
+    /// Accepted: there is no bootupd
+    #[arg(long, hide = true)]
+    pub(crate) bootupd_skip_boot_uuid: bool,
 
     /// Accepted: hull does not ask the target image's registry
     #[arg(long, help_heading = "For scripts made for bootc")]
@@ -155,7 +163,8 @@ pub(crate) struct ToDisk {
 
 /// Print what an image asks of an installer, as JSON
 ///
-/// The merged files of bootc/install/ in the image's /usr/lib, /etc and /run.
+/// The merged files of bootc/install/: of an image those in /usr/lib, of the
+/// running system those in /usr/local/lib, too. The image is pulled for it.
 #[derive(Debug, Args)]
 pub(crate) struct PrintConfiguration {
     /// The image to read [default: the running system]

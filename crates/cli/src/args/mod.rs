@@ -8,6 +8,7 @@
     reason = "the comments of arguments are the text of --help, not links"
 )]
 
+mod bootc;
 pub(crate) mod chunk;
 pub(crate) mod host;
 pub(crate) mod images;
@@ -176,7 +177,9 @@ pub(crate) fn parse(
     let name = called_by(arguments.next().as_deref());
     let arguments = std::iter::once(OsString::from(name)).chain(arguments);
     let mut command = command(name);
-    let matches = command.try_get_matches_from_mut(arguments)?;
+    let matches = command
+        .try_get_matches_from_mut(arguments)
+        .map_err(|error| bootc::explain(error, &mut self::command(name)))?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     Ok((cli, name))
 }

@@ -221,3 +221,24 @@ fn what_is_asked_for_arrives() {
     assert_eq!(disk.karg, ["a=b", "c"]);
     assert_eq!(disk.size, Some(size::Size(10 << 30)));
 }
+
+#[test]
+fn what_only_bootc_has_is_refused_by_name_with_what_to_do_instead() {
+    for (words, expected) in [
+        (
+            &["hull", "upgrade", "--soft-reboot=required"][..],
+            "hull has no `--soft-reboot`: ",
+        ),
+        (&["hull", "upgrade", "--tag", "v2"], "`hull switch` follows"),
+        (&["hull", "usr-overlay"], "hull has no `usr-overlay`: "),
+        (
+            &["hull", "install", "to-filesystem", "/mnt"],
+            "hull install to-disk",
+        ),
+    ] {
+        let error = parse(words.iter().map(OsString::from)).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let error = parse(["hull", "upgrade", "--no-such"].map(OsString::from)).unwrap_err();
+    assert!(error.to_string().contains("unexpected argument"), "{error}");
+}

@@ -36,6 +36,8 @@ pub(crate) fn run(args: &ToDisk, context: &Context<'_>) -> Result<ExitCode, Fail
         None => source.clone(),
     };
     progress::check(&args.progress)?;
+    let keys = args.root_ssh_authorized_keys.as_deref().map(read_keys);
+    let keys = keys.transpose()?;
     let preparation = Preparation::new(request(args)?)?;
     if args.dry_run {
         output::print(&format!("{source} would be installed.\n{preparation}"))?;
@@ -48,11 +50,7 @@ pub(crate) fn run(args: &ToDisk, context: &Context<'_>) -> Result<ExitCode, Fail
     let mut system = System {
         source,
         target,
-        keys: args
-            .root_ssh_authorized_keys
-            .as_deref()
-            .map(read_keys)
-            .transpose()?,
+        keys,
         setup_root: setup_root::find()?,
         pull: PullOptions {
             enforce_policy: args.enforce_container_sigpolicy,
@@ -76,6 +74,19 @@ pub(crate) fn run(args: &ToDisk, context: &Context<'_>) -> Result<ExitCode, Fail
 
 /// What bootc's scripts may say, and hull can't do or need not be told.
 fn refuse(args: &ToDisk) -> Result<(), Failure> {
+    if args.disable_selinux {
+        return Err(Failure::Refused {
+            option: "--disable-selinux",
+            reason: "hull labels the files of an image that has an SELinux policy, and no others; `selinux=0` by --karg turns it off in the machine",
+        });
+    }
+    let from_pipe = args.source_imgref.ends_with("archive:-");
+    if from_pipe && args.target_imgref.is_none() {
+        return Err(Failure::Refused {
+            option: "a pipe as the source",
+            reason: "the machine could not follow it: --target-imgref names the image that its upgrades follow",
+        });
+    }
     if args.via_loopback && !args.progress.quiet {
         output::note("--via-loopback is not needed: hull writes to files without a loop device.");
     }
