@@ -9,7 +9,6 @@
 //! it streams.
 
 #![forbid(unsafe_code)]
-#![allow(unexpected_cfgs, reason = "cargo-fuzz builds with `fuzzing`")]
 
 mod commit;
 mod decompress;

@@ -10,15 +10,14 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::bundle::{self, Bundle};
-use super::registries_d::Attachments;
 use super::{Candidate, MAX_SIGNATURE, MAX_SIGNATURES, PolicyError};
 use crate::digest::{Algorithm, Digest};
 use crate::manifest::Descriptor;
 use crate::reference::{Reference, RegistryReference};
 use crate::source::{self, Fault, Source, SourceError, SourceOptions};
 
-const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+pub(super) const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+pub(super) const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 
 /// The manifest of signatures, or a list of what refers to an image.
 #[derive(Deserialize)]
@@ -59,7 +58,6 @@ impl RawDescriptor {
 pub(super) fn fetch(
     named: &RegistryReference,
     digests: &[Digest],
-    attachments: &Attachments,
     options: &SourceOptions,
 ) -> Result<Vec<Candidate>, PolicyError> {
     let mut fetching = Fetching {
@@ -68,14 +66,12 @@ pub(super) fn fetch(
         count: 0,
         found: Vec::new(),
     };
-    if attachments.are_used {
-        let mut seen = Vec::new();
-        for digest in digests {
-            if !seen.contains(digest) {
-                seen.push(*digest);
-                fetching.signatures_at_tag(digest)?;
-                fetching.bundles(digest)?;
-            }
+    let mut seen = Vec::new();
+    for digest in digests {
+        if !seen.contains(digest) {
+            seen.push(*digest);
+            fetching.signatures_at_tag(digest)?;
+            fetching.bundles(digest)?;
         }
     }
     Ok(fetching.found)

@@ -45,6 +45,16 @@ pub enum PolicyError {
         /// Why.
         source: Box<SourceError>,
     },
+    /// A signature that is kept in a file of its own cannot be fetched.
+    #[error("a signature of {reference} cannot be fetched from {url}: {reason}")]
+    Lookaside {
+        /// The image.
+        reference: String,
+        /// The address, from `lookaside` in registries.d.
+        url: String,
+        /// Why.
+        reason: String,
+    },
     /// What lists the signatures is not of the expected form.
     #[error("the list of the signatures of {reference} is damaged: {reason}")]
     Signatures {
@@ -86,8 +96,9 @@ pub enum Mistrust {
     NoPlace,
     /// None of its signatures is accepted.
     Signatures {
-        /// Whether signatures in the registry were looked at.
-        attachments: bool,
+        /// Whether those that the policy wants may be attached in the registry, but
+        /// registries.d says not to look there.
+        unattached: bool,
         /// Why not, of each.
         reasons: Vec<String>,
     },
@@ -105,7 +116,7 @@ impl fmt::Display for Mistrust {
                 f.write_str("a signature is required, which only an image in a registry can have")
             }
             Self::Signatures {
-                attachments: false,
+                unattached: true,
                 reasons,
             } if reasons.is_empty() => f.write_str(
                 "a signature is required, but use-sigstore-attachments is false in registries.d",

@@ -158,9 +158,12 @@ impl RawRequirement {
                 ) {
                     return Err(format!("the keyType {key_type:?} is not known"));
                 }
-                keys(key_path, key_paths, key_data, None, &[])?;
-                Identity::check_raw(signed_identity)?;
-                Ok(Requirement::Uncheckable(format!("signedBy ({key_type})")))
+                let keys = keys(key_path, key_paths, key_data, None, &[])?;
+                let identity = Identity::check_raw(signed_identity)?;
+                Ok(match keys {
+                    Some(keys) if key_type == "GPGKeys" => Requirement::OpenPgp { keys, identity },
+                    _ => Requirement::Uncheckable(format!("signedBy ({key_type})")),
+                })
             }
             Self::SigstoreSigned {
                 key_path,

@@ -9,8 +9,12 @@ use rustls_pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer};
 use webpki::{Error, RawPublicKeyEntity, ring};
 
 use super::PolicyError;
+use super::openpgp::Keyring;
 
-const MAX_FILE: u64 = 64 << 10;
+/// A keyring of a whole distribution's has some hundred KiB.
+const MAX_FILE: u64 = 4 << 20;
+/// What a message says in the place of a file.
+const IN_POLICY: &str = "the key in policy.json";
 
 /// The hash is SHA-256 for every key in signatures that name none; cosign takes
 /// SHA-384 with P-384.
@@ -37,23 +41,40 @@ impl Keys {
     /// Each of them, in PEM, as `openssl` and cosign write it.
     pub(super) fn load(&self) -> Result<Vec<PublicKey>, PolicyError> {
         match self {
-            Self::Files(paths) => paths.iter().map(|path| load(path)).collect(),
+            Self::Files(paths) => paths.iter().map(|path| parse(&read(path)?, path)).collect(),
             Self::Data(datas) => datas
                 .iter()
-                .map(|data| parse(data, Path::new("the key in policy.json")))
+                .map(|data| parse(data, Path::new(IN_POLICY)))
                 .collect(),
         }
     }
+
+    /// All of them, as OpenPGP certificates.
+    pub(super) fn load_keyring(&self) -> Result<Keyring, PolicyError> {
+        let mut keyring = Keyring::default();
+        let mut add = |bytes: &[u8], path: &Path| {
+            keyring.add(bytes).map_err(|reason| PolicyError::Malformed {
+                path: path.to_owned(),
+                reason,
+            })
+        };
+        match self {
+            Self::Files(paths) => paths.iter().try_for_each(|path| add(&read(path)?, path))?,
+            Self::Data(datas) => datas
+                .iter()
+                .try_for_each(|data| add(data, Path::new(IN_POLICY)))?,
+        }
+        Ok(keyring)
+    }
 }
 
-fn load(path: &Path) -> Result<PublicKey, PolicyError> {
-    let bytes = File::open(path)
+fn read(path: &Path) -> Result<Vec<u8>, PolicyError> {
+    File::open(path)
         .and_then(|file| hull_sys::dir::read_at_most(file, MAX_FILE))
         .map_err(|source| PolicyError::Read {
             path: path.to_owned(),
             source,
-        })?;
-    parse(&bytes, path)
+        })
 }
 
 fn parse(bytes: &[u8], path: &Path) -> Result<PublicKey, PolicyError> {

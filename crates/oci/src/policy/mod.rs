@@ -11,19 +11,24 @@ mod error;
 mod file;
 mod identity;
 mod key;
+mod lookaside;
+mod openpgp;
 mod payload;
 mod registries_d;
 mod scope;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub use self::error::{Mistrust, PolicyError};
 use self::identity::Identity;
-use self::key::Keys;
-use self::registries_d::Attachments;
+use self::key::{Keys, PublicKey};
+use self::openpgp::Keyring;
+use self::payload::Claim;
+use self::registries_d::SignaturePlaces;
 use crate::digest::Digest;
-use crate::reference::Reference;
+use crate::reference::{Reference, RegistryReference};
 use crate::source::SourceOptions;
 
 /// The most signatures of one image that are looked at.
@@ -51,6 +56,11 @@ enum Requirement {
         keys: Keys,
         identity: Identity,
     },
+    /// A signature as skopeo and podman make it, by one of these OpenPGP keys.
+    OpenPgp {
+        keys: Keys,
+        identity: Identity,
+    },
     /// One that hull cannot check; the text says which.
     Uncheckable(String),
 }
@@ -65,6 +75,16 @@ enum Candidate {
     },
     /// A bundle of sigstore's.
     Bundle(bundle::Bundle),
+    /// An OpenPGP message.
+    OpenPgp(Vec<u8>),
+    /// One of a form that hull does not know.
+    Unknown,
+}
+
+/// Who may have signed.
+enum Signers {
+    Sigstore(Vec<PublicKey>),
+    OpenPgp(Keyring),
 }
 
 impl Policy {
@@ -75,7 +95,8 @@ impl Policy {
             .config
             .best_first()
             .map(|dir| dir.join("policy.json"))
-            .find(|path| path.exists());
+            // One that cannot be looked at is not one that is not there.
+            .find(|path| !is_missing(path));
         path.map(|path| Self::read(&path)).transpose()
     }
 
@@ -116,7 +137,9 @@ impl Policy {
                     let what = Mistrust::Uncheckable(what.clone());
                     return Err(self.refuse(reference, &scope, what));
                 }
-                Requirement::AcceptAnything | Requirement::Sigstore { .. } => {}
+                Requirement::AcceptAnything
+                | Requirement::Sigstore { .. }
+                | Requirement::OpenPgp { .. } => {}
             }
         }
         Ok(())
@@ -133,19 +156,24 @@ impl Policy {
         self.check_before(reference)?;
         let (scope, requirements) = self.requirements(reference)?;
         for requirement in requirements {
-            let Requirement::Sigstore { keys, identity } = requirement else {
-                continue;
+            let (signers, identity) = match requirement {
+                Requirement::Sigstore { keys, identity } => {
+                    (Signers::Sigstore(keys.load()?), identity)
+                }
+                Requirement::OpenPgp { keys, identity } => {
+                    (Signers::OpenPgp(keys.load_keyring()?), identity)
+                }
+                _ => continue,
             };
             let refuse = |why| self.refuse(reference, &scope, why);
             let Reference::Registry(named) = reference else {
                 return Err(refuse(Mistrust::NoPlace));
             };
-            let keys = keys.load()?;
-            let attachments = Attachments::find(named, options)?;
-            let candidates = attached::fetch(named, digests, &attachments, options)?;
+            let places = SignaturePlaces::find(named, options)?;
+            let candidates = candidates(named, digests, &signers, &places, options)?;
             let mut reasons = Vec::new();
             let accepted = candidates.iter().any(|candidate| {
-                match accept(candidate, &keys, identity, named, digests) {
+                match accept(candidate, &signers, identity, named, digests) {
                     Ok(()) => true,
                     Err(reason) => {
                         reasons.push(reason);
@@ -154,8 +182,9 @@ impl Policy {
                 }
             });
             if !accepted {
+                let unattached = matches!(signers, Signers::Sigstore(_)) && !places.attached;
                 return Err(refuse(Mistrust::Signatures {
-                    attachments: attachments.are_used,
+                    unattached,
                     reasons,
                 }));
             }
@@ -192,29 +221,50 @@ impl Policy {
     }
 }
 
+fn is_missing(path: &Path) -> bool {
+    let found = path.symlink_metadata();
+    found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// The signatures of an image in the places where those of such signers are.
+fn candidates(
+    named: &RegistryReference,
+    digests: &[Digest],
+    signers: &Signers,
+    places: &SignaturePlaces,
+    options: &SourceOptions,
+) -> Result<Vec<Candidate>, PolicyError> {
+    let mut found = Vec::new();
+    if matches!(signers, Signers::Sigstore(_)) && places.attached {
+        found = attached::fetch(named, digests, options)?;
+    }
+    if let Some(lookaside) = &places.lookaside {
+        found.extend(lookaside.fetch(named, digests, options)?);
+    }
+    // Which of the two a signature is for is no secret: the others are none at all.
+    found.retain(|candidate| {
+        matches!(candidate, Candidate::OpenPgp(_)) == matches!(signers, Signers::OpenPgp(_))
+    });
+    Ok(found)
+}
+
 /// Whether one signature is by one of the keys, for this content and this name.
 fn accept(
     candidate: &Candidate,
-    keys: &[key::PublicKey],
+    signers: &Signers,
     identity: &Identity,
-    named: &crate::reference::RegistryReference,
+    named: &RegistryReference,
     digests: &[Digest],
 ) -> Result<(), String> {
-    let by_key = |message: &[u8], signature: &[u8]| {
-        let verified = keys.iter().any(|key| key.verify(message, signature));
-        verified
-            .then_some(())
-            .ok_or("it is not by a key of the policy".to_owned())
-    };
-    match candidate {
-        Candidate::Simple { payload, signature } => {
-            by_key(payload, signature)?;
-            let claim = payload::Claim::parse(payload, payload::COSIGN)?;
+    match (candidate, signers) {
+        (Candidate::Simple { payload, signature }, Signers::Sigstore(keys)) => {
+            by_one_of(keys, payload, signature)?;
+            let claim = Claim::parse(payload, payload::COSIGN)?;
             claim.check_digest(digests)?;
             identity.check(named, &claim.reference)
         }
-        Candidate::Bundle(bundle) => {
-            by_key(&bundle.signed, &bundle.signature)?;
+        (Candidate::Bundle(bundle), Signers::Sigstore(keys)) => {
+            by_one_of(keys, &bundle.signed, &bundle.signature)?;
             bundle.check_digest(digests)?;
             // A bundle names no repository, so only a digest says what is meant.
             match named.digest() {
@@ -225,6 +275,48 @@ fn accept(
                 ),
             }
         }
+        (Candidate::OpenPgp(message), Signers::OpenPgp(keyring)) => {
+            let payload = openpgp::open(message, keyring, openpgp::now())?;
+            let claim = Claim::parse(&payload, payload::ATOMIC)?;
+            claim.check_digest(digests)?;
+            identity.check(named, &claim.reference)
+        }
+        _ => Err("it is of a form that hull does not know".to_owned()),
+    }
+}
+
+fn by_one_of(keys: &[PublicKey], message: &[u8], signature: &[u8]) -> Result<(), String> {
+    keys.iter()
+        .any(|key| key.verify(message, signature))
+        .then_some(())
+        .ok_or("it is not by a key of the policy".to_owned())
+}
+
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    use super::*;
+
+    /// A policy.json, and what it says of an image, as far as nobody has to be asked.
+    pub fn policy(bytes: &[u8], reference: &Reference) {
+        if let Ok(policy) = file::parse(bytes, Path::new("policy.json")) {
+            drop(policy.check_before(reference));
+            let _open = policy.accepts_anything();
+        }
+    }
+
+    /// Bytes in the place of a signature: a payload, a bundle, an OpenPGP message, a file
+    /// of a lookaside, and of a key.
+    pub fn signature(bytes: &[u8]) {
+        for kind in [payload::COSIGN, payload::ATOMIC] {
+            drop(Claim::parse(bytes, kind));
+        }
+        if let Ok(bundle) = bundle::Bundle::parse(bytes) {
+            drop(bundle.check_digest(&[]));
+        }
+        drop(lookaside::candidate(bytes.to_vec()));
+        let mut keyring = Keyring::default();
+        drop(keyring.add(bytes));
+        drop(openpgp::open(bytes, &keyring, openpgp::now()));
     }
 }
 

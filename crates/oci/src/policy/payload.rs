@@ -7,6 +7,8 @@ use crate::digest::Digest;
 
 /// The `type` of what cosign signs.
 pub(super) const COSIGN: &str = "cosign container image signature";
+/// The `type` of what skopeo and podman sign with OpenPGP.
+pub(super) const ATOMIC: &str = "atomic container signature";
 
 /// The signer's claim: this content, under this name.
 #[derive(Debug, Clone, PartialEq, Eq)]

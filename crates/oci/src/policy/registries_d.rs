@@ -1,4 +1,4 @@
-//! containers-registries.d(5): whether a repository's signatures are looked for in its registry.
+//! containers-registries.d(5): where a repository's signatures are looked for.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::PolicyError;
+use super::lookaside::Lookaside;
 use crate::reference::{Reference, RegistryReference};
 use crate::source::SourceOptions;
 
@@ -15,11 +16,13 @@ const MAX_FILE: u64 = 1 << 20;
 
 /// Where an image's signatures are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Attachments {
+pub(super) struct SignaturePlaces {
     /// Those that cosign and skopeo attach in the registry are looked at. Unlike the
     /// containers tools hull does so unless a file says no: whether they count is the
     /// policy's matter, and one that nobody looks at only refuses everything.
-    pub(super) are_used: bool,
+    pub(super) attached: bool,
+    /// Where files of signatures are.
+    pub(super) lookaside: Option<Lookaside>,
 }
 
 #[derive(Deserialize, Default)]
@@ -33,6 +36,21 @@ struct RawFile {
 #[serde(rename_all = "kebab-case")]
 struct RawPlace {
     use_sigstore_attachments: Option<bool>,
+    #[serde(default)]
+    lookaside: String,
+    /// Its former name.
+    #[serde(default)]
+    sigstore: String,
+}
+
+impl RawPlace {
+    fn lookaside(&self) -> Option<&str> {
+        let given = [&self.lookaside, &self.sigstore];
+        given
+            .into_iter()
+            .find(|text| !text.is_empty())
+            .map(String::as_str)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +59,7 @@ struct Places {
     scopes: BTreeMap<String, (RawPlace, PathBuf)>,
 }
 
-impl Attachments {
+impl SignaturePlaces {
     /// What the files of the first `registries.d` that is there say of an image.
     pub(super) fn find(
         named: &RegistryReference,
@@ -51,21 +69,35 @@ impl Attachments {
             .config
             .best_first()
             .map(|dir| dir.join("registries.d"))
-            .find(|dir| dir.is_dir());
+            .find(|dir| !super::is_missing(dir));
         let places = match dir {
             Some(dir) => Places::read(&dir)?,
             None => Places::default(),
         };
+        // Each setting is that of the most specific entry that has it.
         let scopes = super::scope::of(&Reference::Registry(named.clone()));
-        let place = scopes
+        let entries: Vec<_> = scopes
             .iter()
             .filter(|scope| !scope.starts_with('*'))
-            .find_map(|scope| places.scopes.get(scope))
-            .or(places.default.as_ref());
+            .filter_map(|scope| places.scopes.get(scope))
+            .chain(&places.default)
+            .collect();
+        let attached = entries
+            .iter()
+            .find_map(|(place, _)| place.use_sigstore_attachments);
+        let lookaside = entries
+            .iter()
+            .find_map(|(place, path)| Some((place.lookaside()?, path)))
+            .map(|(text, path)| {
+                Lookaside::parse(text).map_err(|reason| PolicyError::Malformed {
+                    path: path.clone(),
+                    reason,
+                })
+            })
+            .transpose()?;
         Ok(Self {
-            are_used: place
-                .and_then(|(place, _)| place.use_sigstore_attachments)
-                .unwrap_or(true),
+            attached: attached.unwrap_or(true),
+            lookaside: lookaside.or_else(|| options.lookaside.clone().map(Lookaside::Dir)),
         })
     }
 }
@@ -131,7 +163,7 @@ impl Places {
 mod tests {
     use super::*;
 
-    fn are_used(texts: &[&str], image: &str) -> Result<bool, PolicyError> {
+    fn find(texts: &[&str], image: &str) -> Result<SignaturePlaces, PolicyError> {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("registries.d");
         std::fs::create_dir(&dir).unwrap();
@@ -142,28 +174,59 @@ mod tests {
         let mut options = SourceOptions::default();
         options.config.system = Some(temp.path().to_owned());
         let named = RegistryReference::parse(image).unwrap();
-        Attachments::find(&named, &options).map(|found| found.are_used)
+        SignaturePlaces::find(&named, &options)
     }
 
     #[test]
     fn the_most_specific_entry_decides_and_silence_is_yes() {
         let texts = [
-            "default-docker:\n  use-sigstore-attachments: false\n  lookaside: https://x.example\n",
+            "default-docker:\n  use-sigstore-attachments: false\n  lookaside: https://x.example/\n",
             "docker:\n  a.example:\n    use-sigstore-attachments: true\n  a.example/no/x:\n    use-sigstore-attachments: false\n",
             "# nothing\n",
         ];
-        assert!(are_used(&texts, "a.example/y:1").unwrap());
-        assert!(!are_used(&texts, "a.example/no/x:1").unwrap());
-        assert!(!are_used(&texts, "b.example/y:1").unwrap());
-        assert!(are_used(&[], "b.example/y:1").unwrap());
-        let silent = "docker:\n  a.example:\n    lookaside: file:///x\n";
-        assert!(are_used(&[silent], "a.example/y").unwrap());
+        for (texts, image, expected) in [
+            (&texts[..], "a.example/y:1", true),
+            (&texts, "a.example/no/x:1", false),
+            (&texts, "b.example/y:1", false),
+            (&[], "b.example/y:1", true),
+            (
+                &["docker:\n  a.example:\n    lookaside: file:///x\n"],
+                "a.example/y",
+                true,
+            ),
+        ] {
+            assert_eq!(find(texts, image).unwrap().attached, expected, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_setting_that_an_entry_lacks_is_that_of_a_wider_one() {
+        let texts = [
+            "default-docker:\n  lookaside: https://x.example/sig/\n",
+            "docker:\n  a.example:\n    sigstore: file:///srv/old\n  a.example/x:\n    use-sigstore-attachments: false\n",
+        ];
+        let lookaside = |image| find(&texts, image).unwrap().lookaside;
+        let web = Lookaside::Web("https://x.example/sig".to_owned());
+        assert_eq!(lookaside("b.example/y"), Some(web));
+        let dir = Lookaside::Dir("/srv/old".into());
+        assert_eq!(lookaside("a.example/x:1"), Some(dir.clone()));
+        assert_eq!(lookaside("a.example/y"), Some(dir));
+        assert!(!find(&texts, "a.example/x:1").unwrap().attached);
     }
 
     #[test]
     fn what_contradicts_itself_or_is_malformed_is_refused() {
         let one = "docker:\n  a.example:\n    use-sigstore-attachments: true\n";
-        assert!(are_used(&[one, one], "a.example/y").is_err());
-        assert!(are_used(&["docker: 7\n"], "a.example/y").is_err());
+        assert!(find(&[one, one], "a.example/y").is_err());
+        assert!(find(&["docker: 7\n"], "a.example/y").is_err());
+        for place in [
+            "ftp://x.example/",
+            "/srv/x",
+            "file://x",
+            "https://x.example/?a",
+        ] {
+            let text = format!("default-docker:\n  lookaside: {place}\n");
+            assert!(find(&[&text], "a.example/y").is_err(), "{place}");
+        }
     }
 }

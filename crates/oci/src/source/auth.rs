@@ -270,21 +270,23 @@ impl AuthFile {
             }
             Err(error) => return Err(fail(error)),
         };
-        let parsed = if candidate.bare {
-            serde_json::from_slice(&bytes).map(|auths| Self {
-                auths,
-                ..Self::default()
-            })
-        } else {
-            serde_json::from_slice(&bytes)
-        };
         // serde_json's message would quote what is in the file.
-        let file = parsed.map_err(|error| AuthError::Malformed {
+        let file = Self::parse(&bytes, candidate.bare).map_err(|error| AuthError::Malformed {
             path: path.clone(),
             line: error.line(),
             column: error.column(),
         })?;
         Ok(Some(file))
+    }
+
+    fn parse(bytes: &[u8], bare: bool) -> serde_json::Result<Self> {
+        if !bare {
+            return serde_json::from_slice(bytes);
+        }
+        serde_json::from_slice(bytes).map(|auths| Self {
+            auths,
+            ..Self::default()
+        })
     }
 
     fn entry(&self, reference: &RegistryReference) -> Option<&Entry> {
@@ -329,6 +331,19 @@ fn unusable(path: &Path, why: &str) -> Credentials {
     Credentials {
         held: None,
         used: CredentialsUsed::Unusable(path.to_owned(), why.to_owned()),
+    }
+}
+
+#[cfg(fuzzing)]
+pub(super) fn fuzz(bytes: &[u8], bare: bool, reference: &RegistryReference) {
+    if let Ok(file) = AuthFile::parse(bytes, bare)
+        && let Some(entry) = file.entry(reference)
+        && !entry.is_empty()
+    {
+        let credentials = entry.credentials(Path::new("auth.json"));
+        if let Some(Held::Login(login)) = &credentials.held {
+            drop(login.to_header());
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod http;
 mod input;
 mod layout;
 mod place;
+mod plain;
 mod proxy;
 mod registries;
 mod registry;
@@ -46,6 +47,7 @@ pub(crate) use self::docker_archive::whole_name as docker_name;
 pub use self::error::{Asked, Attempt, Fault, RegistryError, SourceError};
 pub use self::helper::Helpers;
 pub use self::http::Timeouts;
+pub(crate) use self::plain::file;
 pub use self::proxy::Proxies;
 pub use self::registries::{ConfigDirs, Endpoint, RegistriesConf, RegistriesError, ShortNameError};
 pub use self::retry::Retry;
@@ -65,6 +67,9 @@ pub struct SourceOptions {
     pub config: ConfigDirs,
     /// Where Docker keeps a registry's certificates (`/etc/docker/certs.d`); looked at last.
     pub docker_certs: Option<PathBuf>,
+    /// Where files of signatures are, unless registries.d says it
+    /// (`/var/lib/containers/sigstore`).
+    pub lookaside: Option<PathBuf>,
     /// The proxies to use.
     pub proxies: Proxies,
     /// Allows plain HTTP and unverified TLS, as `insecure = true` does for one registry.
@@ -104,6 +109,7 @@ impl SourceOptions {
                 ..ConfigDirs::default()
             },
             docker_certs: Some(root.join("etc/docker/certs.d")),
+            lookaside: Some(root.join("var/lib/containers/sigstore")),
             auth: AuthFiles {
                 root: Some(root),
                 ..AuthFiles::default()
@@ -382,4 +388,19 @@ pub fn open(
             &options.storage,
         )?),
     })
+}
+
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    use crate::reference::RegistryReference;
+
+    /// An auth.json (`bare`: a `.dockercfg`), asked for the credentials of an image.
+    pub fn auth(bytes: &[u8], bare: bool, reference: &RegistryReference) {
+        super::auth::fuzz(bytes, bare, reference);
+    }
+
+    /// A registries.conf, asked where an image is.
+    pub fn registries(text: &str, reference: &RegistryReference) {
+        super::registries::fuzz(text, reference);
+    }
 }

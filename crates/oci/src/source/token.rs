@@ -11,7 +11,7 @@ use super::error::Fault;
 use super::http::{Http, Response};
 use super::secret::{Held, Secret};
 use super::trust::Trust;
-use super::url::{self, Url};
+use super::url::{self, Scheme, Url};
 
 const MAX_TOKEN: u64 = 1 << 20;
 
@@ -91,7 +91,9 @@ impl Authenticator {
             .flat_map(challenge::parse)
             .collect();
         let header = match (pick(&challenges), &self.credentials.held) {
-            (Some(Challenge::Bearer { .. }), _) => Some(self.fetch_token(http, &challenges)?),
+            (Some(Challenge::Bearer { .. }), _) => {
+                Some(self.fetch_token(http, &challenges, &response.url)?)
+            }
             (Some(Challenge::Basic), Some(Held::Login(login))) if state.header.is_none() => {
                 Some(login.to_header())
             }
@@ -108,7 +110,12 @@ impl Authenticator {
         Ok(())
     }
 
-    fn fetch_token(&self, http: &Http, challenges: &[Challenge]) -> Result<Secret, Fault> {
+    fn fetch_token(
+        &self,
+        http: &Http,
+        challenges: &[Challenge],
+        registry: &Url,
+    ) -> Result<Secret, Fault> {
         let Some(Challenge::Bearer {
             realm,
             service,
@@ -127,8 +134,10 @@ impl Authenticator {
             realm: shown.clone(),
             reason,
         };
-        // CVE-2019-10214: a password must not be sent in the clear because a registry says so.
-        if self.trust.forbids(&url) {
+        // CVE-2019-10214: a password must not be sent in the clear because a registry says so,
+        // also not where nobody proves who they are, but all is encrypted.
+        let is_step_down = registry.scheme() == Scheme::Https && url.scheme() == Scheme::Http;
+        if self.trust.forbids(&url) || is_step_down {
             return Err(bad("it is not encrypted".to_owned()));
         }
         let scope = scope.as_deref().unwrap_or(&self.scope);

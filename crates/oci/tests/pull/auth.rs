@@ -349,6 +349,31 @@ fn credentials_do_not_follow_a_redirect_to_another_port_of_the_same_host_and_bac
 }
 
 #[test]
+fn a_password_is_not_sent_in_the_clear_because_an_encrypted_registry_says_so() {
+    let service = Faulty::new(three_layers("1"), |_, _| {
+        Some(Answer::ok("application/json", r#"{"token": "x"}"#))
+    });
+    let realm = format!("http://{}/token", service.host());
+    let registry = DockerRegistry::with_token_service(&realm);
+    let temp = tempfile::tempdir().unwrap();
+    let host = registry.name("").trim_end_matches('/').to_owned();
+    let certificates = temp.path().join(format!("certs.d/{host}"));
+    std::fs::create_dir_all(&certificates).unwrap();
+    std::fs::copy(registry.path("cert.pem"), certificates.join("ca.crt")).unwrap();
+    let mut options = with_auth_file(auth_file(temp.path(), &host));
+    // Whether or not the registry must prove who it is: what is said to it is encrypted.
+    for insecure in [false, true] {
+        options.source.insecure = insecure;
+        options.source.config.system = (!insecure).then(|| temp.path().to_owned());
+        let result = LocalStore::new().pull_with(&registry.name("debian:stable"), &options);
+        let error = show(&result.unwrap_err());
+        assert!(error.contains("it is not encrypted"), "{insecure}: {error}");
+        assert!(!error.contains(PASSWORD), "{error}");
+    }
+    assert!(service.requests().is_empty());
+}
+
+#[test]
 fn nothing_secret_is_in_the_debug_form_of_options_and_errors() {
     let server = Faulty::new(three_layers("1"), |_, _| {
         Some(Answer::status(401).header("WWW-Authenticate", "Basic realm=test"))

@@ -34,6 +34,17 @@ impl DockerRegistry {
         Self::with_config("tls: {certificate: TEMP/cert.pem, key: TEMP/key.pem}", "")
     }
 
+    /// It speaks HTTPS, and sends everybody to this token service.
+    pub(crate) fn with_token_service(realm: &str) -> Self {
+        Self::with_config(
+            "tls: {certificate: TEMP/cert.pem, key: TEMP/key.pem}",
+            &format!(
+                "auth: {{token: {{realm: {realm}, service: test, issuer: test, \
+                 rootcertbundle: TEMP/cert.pem}}}}\n"
+            ),
+        )
+    }
+
     /// It speaks HTTPS, and wants the same certificate from its clients.
     pub(crate) fn with_client_certificates() -> Self {
         Self::with_config(

@@ -1,7 +1,7 @@
 //! Pulling from real registries and layouts, and from a registry that misbehaves.
 //!
 //! Needs root (for a small file system that fills up), `docker-registry`,
-//! `skopeo`, `podman`, `umoci`, `python3` and `openssl`.
+//! `skopeo`, `podman`, `umoci`, `python3`, `openssl` and `gpg`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,6 +14,7 @@ mod faults;
 mod faulty;
 mod files;
 mod full_disk;
+mod gpg;
 mod hostile;
 mod image;
 mod interop;
@@ -28,4 +29,5 @@ mod push_interop;
 mod repair;
 mod resume;
 mod signatures;
+mod signed_by;
 mod writable;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hull_oci::push::CopyOptions;
 use hull_oci::{Digest, Policy, PullOptions};
 use hull_sys::run::Program;
 use serde_json::{Value, json};
@@ -17,8 +18,9 @@ use crate::docker_registry::DockerRegistry;
 use crate::faulty::{Answer, Faulty};
 use crate::image::{OCI_INDEX, OCI_MANIFEST, TestImage, three_layers};
 use crate::local_store::{LocalStore, options, show};
+use crate::push::{copy_options, copy_with};
 
-fn put(path: &Path, content: impl AsRef<[u8]>) {
+pub(crate) fn put(path: &Path, content: impl AsRef<[u8]>) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     File::create(path)
         .unwrap()
@@ -348,6 +350,68 @@ fn a_good_signature_among_bad_ones_counts_and_too_many_are_refused() {
         let options = demanding(temp.path(), &by_cosign(&key));
         let result = LocalStore::new().pull_with(&server.image("debian:stable"), &options);
         assert_eq!(result.is_ok(), accepted, "{count}");
+    }
+}
+
+#[test]
+fn an_image_with_thousands_of_signatures_is_refused_after_few_requests() {
+    let image = three_layers("1");
+    let key = Key::new("P-256");
+    let mut attached = Attached::default();
+    let layer = attached.blob("application/vnd.dev.cosign.simplesigning.v1+json", b"{}");
+    let mut layer = layer.clone();
+    layer["annotations"] = json!({"dev.cosignproject.cosign/signature": "AAAA"});
+    let config = attached.blob("application/vnd.oci.image.config.v1+json", b"{}");
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config,
+        "layers": vec![layer; 5000],
+    });
+    let path = format!("/manifests/sha256-{}.sig", image.digest().to_hex());
+    let answer = Answer::ok(OCI_MANIFEST, manifest.to_string());
+    attached.paths.insert(path, answer);
+    let server = attached.serve(image);
+    let temp = tempfile::tempdir().unwrap();
+    let options = demanding(temp.path(), &by_cosign(&key));
+    let error = LocalStore::new().pull_with(&server.image("debian:stable"), &options);
+    let error = show(&error.unwrap_err());
+    assert!(error.contains("more than 64 signatures"), "{error}");
+    assert!(server.requests().len() < 100);
+}
+
+#[test]
+fn a_list_of_signatures_without_end_is_not_read() {
+    let image = three_layers("1");
+    let key = Key::new("P-256");
+    let mut attached = Attached::default();
+    let path = format!("/manifests/sha256-{}.sig", image.digest().to_hex());
+    let answer = Answer::ok(OCI_MANIFEST, vec![b' '; 5 << 20]);
+    attached.paths.insert(path, answer);
+    let server = attached.serve(image);
+    let temp = tempfile::tempdir().unwrap();
+    let options = demanding(temp.path(), &by_cosign(&key));
+    let error = LocalStore::new().pull_with(&server.image("debian:stable"), &options);
+    let error = show(&error.unwrap_err());
+    assert!(error.contains("4194304"), "{error}");
+}
+
+#[test]
+fn a_copy_obeys_the_policy_too() {
+    let image = three_layers("1");
+    let (key, stranger) = (Key::new("P-256"), Key::new("P-256"));
+    let claim = payload("signed.example/debian", &image.digest());
+    let server = signed(&image, &key, claim);
+    for (key, accepted) in [(&key, true), (&stranger, false)] {
+        let temp = tempfile::tempdir().unwrap();
+        let options = CopyOptions {
+            policy: demanding(temp.path(), &by_cosign(key)).policy,
+            ..copy_options()
+        };
+        let to = temp.path().join("layout");
+        let to_text = format!("oci:{}:x", to.display());
+        let from = server.image("debian:stable");
+        let result = copy_with(&from, &to_text, &options);
+        assert_eq!(result.is_ok(), accepted, "{result:?}");
+        assert_eq!(to.join("index.json").exists(), accepted);
     }
 }
 

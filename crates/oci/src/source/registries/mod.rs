@@ -255,5 +255,17 @@ fn match_prefix(name: &str, prefix: &str) -> Option<usize> {
     (rest.is_empty() || rest.starts_with(['/', ':', '@'])).then_some(prefix.len())
 }
 
+#[cfg(fuzzing)]
+pub(super) fn fuzz(text: &str, reference: &RegistryReference) {
+    let mut conf = RegistriesConf::default();
+    if conf.add(text, Path::new("registries.conf")).is_ok() {
+        if let Ok(endpoints) = conf.endpoints(reference) {
+            let last = endpoints.last().expect("the registry itself is asked last");
+            assert!(!last.mirror);
+        }
+        drop(conf.resolve_short_name(reference.repository()));
+    }
+}
+
 #[cfg(test)]
 mod tests;
