@@ -87,6 +87,16 @@ enum Signers {
     OpenPgp(Keyring),
 }
 
+impl Signers {
+    fn sigstore(keys: &Keys) -> Result<Self, PolicyError> {
+        keys.load().map(Self::Sigstore)
+    }
+
+    fn open_pgp(keys: &Keys) -> Result<Self, PolicyError> {
+        keys.load_keyring().map(Self::OpenPgp)
+    }
+}
+
 impl Policy {
     /// Reads the policy that counts: the user's, else the machine's; nothing where
     /// there is none.
@@ -156,19 +166,16 @@ impl Policy {
         self.check_before(reference)?;
         let (scope, requirements) = self.requirements(reference)?;
         for requirement in requirements {
-            let (signers, identity) = match requirement {
-                Requirement::Sigstore { keys, identity } => {
-                    (Signers::Sigstore(keys.load()?), identity)
-                }
-                Requirement::OpenPgp { keys, identity } => {
-                    (Signers::OpenPgp(keys.load_keyring()?), identity)
-                }
+            let (load, keys, identity): (fn(&Keys) -> _, _, _) = match requirement {
+                Requirement::Sigstore { keys, identity } => (Signers::sigstore, keys, identity),
+                Requirement::OpenPgp { keys, identity } => (Signers::open_pgp, keys, identity),
                 _ => continue,
             };
             let refuse = |why| self.refuse(reference, &scope, why);
             let Reference::Registry(named) = reference else {
                 return Err(refuse(Mistrust::NoPlace));
             };
+            let signers = load(keys)?;
             let places = SignaturePlaces::find(named, options)?;
             let candidates = candidates(named, digests, &signers, &places, options)?;
             let mut reasons = Vec::new();

@@ -5,7 +5,7 @@ use super::error::Fault;
 use super::http::{Http, Response};
 use super::retry::Patience;
 use super::trust::Trust;
-use super::url::Url;
+use super::url::{Scheme, Url};
 
 /// Why such a file did not come.
 #[derive(Debug, thiserror::Error)]
@@ -22,11 +22,16 @@ pub(crate) fn file(
     let failed = |error: &dyn std::fmt::Display| FileError(error.to_string());
     let url = Url::parse(url).map_err(|error| failed(&error))?;
     let agents = options.agents(url.authority()).map_err(|e| failed(&e))?;
+    // Whoever writes http:// into a configuration of signatures trusts their keys alone.
+    let trust = match url.scheme() {
+        Scheme::Https => Trust::Verified,
+        Scheme::Http => Trust::Unverified,
+    };
     let http = Http::new(agents, options.timeouts);
     let mut patience = Patience::new(options.retry);
     loop {
         let answer = http
-            .get(&url, Trust::Verified, "*/*", None)
+            .get(&url, trust, "*/*", None)
             .and_then(|response| take(response, limit));
         match answer {
             Err(fault) if patience.wait(&fault) => {}

@@ -191,8 +191,10 @@ fn a_signature_that_has_expired_or_has_a_weak_hash_or_another_form_is_refused() 
         let program = gpg.program().args(signer).arg("--detach-sign");
         program.input(&*text).output().unwrap()
     };
-    let mut twice = sign(&["--compress-algo", "none"]);
-    twice.extend(twice.clone());
+    let twice = |compression| {
+        let one = sign(&["--compress-algo", compression]);
+        [one.clone(), one].concat()
+    };
     let short = sign(&expired);
     std::thread::sleep(std::time::Duration::from_secs(2));
     for (signature, reason) in [
@@ -205,7 +207,9 @@ fn a_signature_that_has_expired_or_has_a_weak_hash_or_another_form_is_refused() 
         (sign(&["--armor"]), "no OpenPGP message"),
         (sign(&["--local-user", "second"]), "no OpenPGP message"),
         (detached, "no OpenPGP message"),
-        (twice, "no OpenPGP message"),
+        (twice("none"), "no OpenPGP message"),
+        (twice("zip"), "more behind it"),
+        (twice("zlib"), "more behind it"),
         (text.clone(), "no OpenPGP message"),
         (b"\0sigstore-json\n{}".to_vec(), "there is none"),
         (Vec::new(), "no OpenPGP message"),

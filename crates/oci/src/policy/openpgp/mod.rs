@@ -68,18 +68,21 @@ fn read(bytes: &[u8]) -> Result<Vec<Packet>, String> {
 }
 
 fn inflate(compressed: &CompressedData) -> Result<Vec<u8>, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("it cannot be inflated: {error}");
     let mut bytes = Vec::new();
-    let read = compressed
-        .decompress()
-        .map(|inflated| inflated.take(MAX_SIGNATURE + 1).read_to_end(&mut bytes));
-    match read {
-        Ok(Ok(length)) if u64::try_from(length).is_ok_and(|length| length <= MAX_SIGNATURE) => {
-            Ok(bytes)
-        }
-        Ok(Ok(_)) => Err(format!("it inflates to more than {MAX_SIGNATURE} bytes")),
-        Ok(Err(error)) => Err(format!("it cannot be inflated: {error}")),
-        Err(error) => Err(format!("it cannot be inflated: {error}")),
+    let inflated = compressed.decompress().map_err(|error| failed(&error))?;
+    let mut inflated = inflated.take(MAX_SIGNATURE + 1);
+    let length = inflated
+        .read_to_end(&mut bytes)
+        .map_err(|error| failed(&error))?;
+    if u64::try_from(length).is_ok_and(|length| length > MAX_SIGNATURE) {
+        return Err(format!("it inflates to more than {MAX_SIGNATURE} bytes"));
     }
+    // gpg lets the compressed part reach to the end, whatever comes after it.
+    if !inflated.get_ref().get_ref().is_empty() {
+        return Err("it is no OpenPGP message: there is more behind it".to_owned());
+    }
+    Ok(bytes)
 }
 
 /// What can be told of a signature over a text without its key.
