@@ -71,7 +71,10 @@ const SCHEMA: &[(&str, &str)] = &[
         "image:ImageReference! version:string? timestamp:date? imageDigest:string! \
          architecture:string!",
     ),
-    ("ImageReference", "image:string! transport:string!"),
+    (
+        "ImageReference",
+        "image:string! transport:string! signature:containerPolicy?",
+    ),
 ];
 
 fn check_type(value: &Value, expected: &str, path: &str) {
@@ -132,6 +135,25 @@ fn every_document_fits_the_schema_of_bootc() {
     for (name, seen) in fixtures::all() {
         check_type(&document(&seen), "Host", name);
     }
+}
+
+#[test]
+fn an_enforced_policy_is_in_the_document_of_bootc_and_shown_to_people() {
+    let mut seen = fixtures::all().remove(0).1;
+    let policy = |seen: &super::Observation| {
+        let text = render::status::render(&host(seen), false, Style::default());
+        let document = document(seen);
+        check_type(&document, "Host", "policy");
+        (
+            document["spec"]["image"].get("signature").cloned(),
+            text.contains("Signature: containerPolicy"),
+        )
+    };
+    assert_eq!(policy(&seen), (None, false));
+    for deployment in &mut seen.state.deployments {
+        deployment.record.image.enforce_policy = true;
+    }
+    assert_eq!(policy(&seen), (Some("containerPolicy".into()), true));
 }
 
 #[test]

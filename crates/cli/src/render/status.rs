@@ -69,6 +69,9 @@ fn slot(title: &str, entry: &BootEntry, verbose: bool, style: Style) -> String {
             out.push_str(&row("Boot", &trial));
         }
     }
+    if let Some(signature) = image.image.signature {
+        out.push_str(&row("Signature", signature));
+    }
     if entry.pinned {
         out.push_str(&row("Pinned", "yes"));
     }
