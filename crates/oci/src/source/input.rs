@@ -17,8 +17,9 @@ use crate::decompress::decompress_any;
 use crate::manifest::Compression;
 use crate::reference::FileReference;
 
-/// How much of the file system with the copies must stay free: a twentieth.
-const MARGIN: u64 = 20;
+/// How much of the file system with the copies stays free for others, in bytes: on a
+/// small one a twentieth.
+const MARGIN: u64 = 256 << 20;
 /// How often the free space is looked at, in bytes written.
 const STEP: u64 = 64 << 20;
 
@@ -124,12 +125,13 @@ fn fill(
     let mut written: u64 = 0;
     loop {
         let (available, all) = free(copy)?;
-        let room = available.saturating_sub(all / MARGIN);
+        let margin = MARGIN.min(all / 20);
+        let room = available.saturating_sub(margin);
         if room == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::StorageFull,
                 format!(
-                    "no room for a copy of it: {written} bytes were written, and {available} of {all} are free where temporary files are, of which a twentieth must stay"
+                    "no room for a copy of it: {written} bytes were written, and {available} of {all} are free where temporary files are, of which {margin} must stay"
                 ),
             ));
         }

@@ -188,7 +188,11 @@ fn a_pull_killed_anywhere_leaves_a_whole_store_and_the_next_one_works() {
         "small",
         "large",
     ] {
-        for sent in [|_| 0, |length| length / 2, |length| length - 1] {
+        for sent in [
+            |_| 0,
+            |length| length / 2,
+            |length: usize| length.saturating_sub(1),
+        ] {
             if seat == "large" && sent(2) == 0 {
                 // Nothing of it comes, so there is nothing to wait for.
                 continue;
