@@ -168,10 +168,11 @@ fn killed_at(seat: &'static str, sent: fn(usize) -> usize) -> (u64, u64) {
     assert_eq!(content, large[512..512 + content.len()]);
     let report = fsck::check(&local, Depth::Full, &|_| {}).unwrap();
     assert!(report.is_sound(), "{seat}: after the second pull");
-    assert!(
-        gc::plan(&local, &[]).unwrap().leftovers.is_empty(),
-        "{seat}"
-    );
+    // The killed one never came to say that all it put is on disk: its mark stays for a
+    // collection, on file systems where there are marks.
+    let left = gc::plan(&local, &[]).unwrap().leftovers;
+    let is_mark = |name: &String| name.starts_with(".hull-unsynced-");
+    assert!(left.iter().all(is_mark), "{seat}: {left:?}");
     assert_eq!(options.spool.unwrap().leftovers().unwrap(), [], "{seat}");
     let all = image.blobs.values().map(Vec::len).sum::<usize>();
     (server.sent(), u64::try_from(all).unwrap())
