@@ -1,5 +1,7 @@
 //! Pulling: from a reference to an image in the store.
 
+mod error;
+
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -9,6 +11,8 @@ use std::sync::mpsc::Sender;
 use hull_erofs::ObjectId;
 use hull_store::{Kind, Session, Store, StoreError, Target};
 
+use self::error::MAX_NESTING;
+pub use self::error::PullError;
 use crate::commit::{Came, Commits, Failure};
 use crate::digest::Digest;
 use crate::image::{self, Image, LoadError};
@@ -17,16 +21,13 @@ use crate::manifest::{
     Descriptor, Document, ImageConfig, Index, Layer, MAX_CONFIG, Manifest, ManifestError,
 };
 use crate::platform::Platform;
-use crate::policy::{Policy, PolicyError};
+use crate::policy::Policy;
 use crate::progress::{Event, LayerInfo, Progress, Stage};
 use crate::reference::Reference;
 use crate::source::{self, Fetched, Source, SourceError, SourceOptions};
-use crate::space::{Need, Room, shown};
+use crate::space::{Need, Room};
 use crate::spool::{Keep, Spool};
 use crate::transfer::Transfer;
-
-/// How deep indexes may lie in each other.
-const MAX_NESTING: usize = 3;
 
 /// How to pull.
 #[derive(Debug, Clone, Default)]
@@ -69,157 +70,6 @@ pub struct Pulled {
 /// The name of the reference that keeps an image where the caller chooses none.
 pub fn default_ref(manifest: &Digest) -> String {
     format!("oci/{manifest}")
-}
-
-/// A pull that failed. The store is as it was, but for objects and layers that no
-/// reference leads to: the next try uses them, else a collection takes them.
-#[derive(Debug, thiserror::Error)]
-pub enum PullError {
-    /// The source did not give what was asked for.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// The policy does not let the image through, or cannot be followed. Nothing was fetched.
-    #[error(transparent)]
-    Policy(#[from] Box<PolicyError>),
-    /// A manifest, an index or a configuration is not one.
-    #[error("{place}: {source}")]
-    Document {
-        /// Where it came from.
-        place: String,
-        /// What is wrong.
-        source: Box<ManifestError>,
-    },
-    /// No image for this machine.
-    #[error("{place}: there is no image for {wanted}; on offer: {offered}")]
-    NoPlatform {
-        /// Where the index came from.
-        place: String,
-        /// What was looked for.
-        wanted: Box<Platform>,
-        /// What there is.
-        offered: String,
-    },
-    /// The image is for another machine.
-    #[error("{place}: the image is for {found}, not for {wanted}")]
-    WrongPlatform {
-        /// Where it came from.
-        place: String,
-        /// What was looked for.
-        wanted: Box<Platform>,
-        /// What the image's configuration says.
-        found: Box<Platform>,
-    },
-    /// An index in an index, and so on.
-    #[error("{place}: indexes are nested more than {MAX_NESTING} deep")]
-    Nested {
-        /// Where they came from.
-        place: String,
-    },
-    /// A blob is cut short, too long or another one.
-    #[error("{source}; nothing of it was kept")]
-    Content {
-        /// Where it came from, and what is wrong.
-        source: Box<SourceError>,
-    },
-    /// A blob stopped coming.
-    #[error("{place}: layer {layer}: the download broke off; try again")]
-    Transfer {
-        /// Where it came from.
-        place: String,
-        /// The layer's blob.
-        layer: Digest,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A blob is not compressed as it should be.
-    #[error(
-        "{place}: layer {layer}: it cannot be decompressed; the image is damaged where it comes from"
-    )]
-    Decompress {
-        /// Where it came from.
-        place: String,
-        /// The layer's blob.
-        layer: Digest,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A layer is no tar archive that can be imported, or the store is full.
-    #[error("{place}: layer {layer}: it cannot be imported")]
-    Layer {
-        /// Where it came from.
-        place: String,
-        /// The layer's blob.
-        layer: Digest,
-        /// Why.
-        source: Box<layer::ImportError>,
-    },
-    /// The import stopped before the end of the blob, so its digest is unknown.
-    #[error("{place}: layer {layer}: it was not read to its end")]
-    NotRead {
-        /// Where it came from.
-        place: String,
-        /// The layer's blob.
-        layer: Digest,
-    },
-    /// The image does not fit on the file system of the store.
-    #[error("{}; nothing was downloaded", no_room(place, need, room))]
-    NoRoom {
-        /// Where the image is.
-        place: String,
-        /// What it needs.
-        need: Need,
-        /// What is free.
-        room: Room,
-    },
-    /// The store cannot be read or written.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-fn no_room(place: &str, need: &Need, room: &Room) -> String {
-    let Need {
-        content, downloads, ..
-    } = need;
-    if need.bytes() <= room.bytes {
-        return format!(
-            "{place}: too little space: the image needs about {} files, and the store's file system has room for {}",
-            need.files,
-            room.files.unwrap_or(0)
-        );
-    }
-    format!(
-        "{place}: too little space: the image needs about {} on the store's file system ({} of files, {} of downloads under way), and {} can be used there",
-        shown(need.bytes()),
-        shown(*content),
-        shown(*downloads),
-        shown(room.bytes)
-    )
-}
-
-impl PullError {
-    /// Whether the file system of the store is full.
-    pub fn is_no_space(&self) -> bool {
-        let store = match self {
-            Self::NoRoom { .. } => return true,
-            Self::Store(error) => error,
-            Self::Layer { source, .. } => match &**source {
-                layer::ImportError::Content { source, .. } => source,
-                layer::ImportError::Record(source) => source,
-                layer::ImportError::Tar(_) => return false,
-            },
-            _ => return false,
-        };
-        matches!(store, StoreError::NoSpace { .. })
-    }
-
-    /// Whether a blob is not what it should be, so that no part of it is worth keeping.
-    fn is_about_content(&self) -> bool {
-        match self {
-            Self::Content { .. } | Self::Decompress { .. } | Self::NotRead { .. } => true,
-            Self::Layer { source, .. } => matches!(**source, layer::ImportError::Tar(_)),
-            _ => false,
-        }
-    }
 }
 
 /// Pulls an image into a store, and makes it stay there.
