@@ -1,7 +1,7 @@
 //! Digests against those of `fsverity digest --hash-alg=sha512` (fsverity-utils 1.5).
 
 use hull_erofs::ObjectId;
-use hull_erofs::fsverity::{Blocks, Hasher, digest};
+use hull_erofs::fsverity::{Blocks, Hasher, digest, digest_all};
 use proptest::prelude::*;
 
 /// Lengths around one block, around one level of hashes (64 blocks), and around two
@@ -64,6 +64,9 @@ fn digests_are_those_of_fsverity_utils() {
             "{length} bytes"
         );
     }
+    let contents = KNOWN.map(|(length, _)| [pattern(length)]);
+    let together: Vec<_> = digest_all(&contents).iter().map(ObjectId::to_hex).collect();
+    assert_eq!(together, KNOWN.map(|(_, expected)| expected));
 }
 
 proptest! {
@@ -115,6 +118,16 @@ proptest! {
         }
         prop_assert_eq!(hasher.length(), length as u64);
         prop_assert_eq!(hasher.finalize(), digest(&data));
+    }
+
+    #[test]
+    fn contents_that_are_hashed_together_have_the_digests_that_they_have_alone(
+        contents in prop::collection::vec((0usize..40_000, 1usize..9000), 0..12),
+    ) {
+        let data: Vec<_> = contents.iter().map(|(length, _)| pattern(*length)).collect();
+        let pieces: Vec<Vec<&[u8]>> = data.iter().zip(&contents).map(|(data, (_, piece))| data.chunks(*piece).collect()).collect();
+        let alone: Vec<_> = data.iter().map(|data| digest(data)).collect();
+        prop_assert_eq!(digest_all(&pieces), alone);
     }
 
     #[test]

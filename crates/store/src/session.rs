@@ -6,7 +6,6 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hull_erofs::ObjectId;
-use hull_erofs::fsverity::Hasher;
 use hull_sys::durable;
 use hull_sys::lock::{Lock, LockError, Wait};
 
@@ -112,19 +111,28 @@ impl Session {
     ///
     /// On disk only after [`Self::barrier`], or once a link leads to it.
     pub fn put(&self, content: &[u8]) -> Result<ObjectId, StoreError> {
-        self.put_pieces(&[content])
-    }
-
-    /// The same for a content that is in several pieces.
-    pub fn put_pieces<P: AsRef<[u8]>>(&self, pieces: &[P]) -> Result<ObjectId, StoreError> {
-        let mut hasher = Hasher::new();
-        for piece in pieces {
-            hasher.update(piece.as_ref());
-        }
-        let id = hasher.finalize();
-        object::place_content(self, &id, pieces)?;
+        let id = hull_erofs::fsverity::digest(content);
+        object::place_content(self, &id, &[content])?;
         self.mark_unsynced();
         Ok(id)
+    }
+
+    /// The same for many contents, each in several pieces; `before` is asked in front of each.
+    ///
+    /// They are hashed together, which for small ones is quicker, and put one after the other,
+    /// as the results are taken.
+    pub fn put_all<P: AsRef<[u8]>, C: AsRef<[P]>>(
+        &self,
+        contents: &[C],
+        before: impl Fn() -> Result<(), StoreError>,
+    ) -> impl Iterator<Item = Result<ObjectId, StoreError>> {
+        let ids = hull_erofs::fsverity::digest_all(contents);
+        ids.into_iter().zip(contents).map(move |(id, pieces)| {
+            before()?;
+            object::place_content(self, &id, pieces.as_ref())?;
+            self.mark_unsynced();
+            Ok(id)
+        })
     }
 
     /// Begins to put a content of `size` bytes whose segments come in any order, from

@@ -1,4 +1,4 @@
-//! What hull needs of the kernel and of other programs.
+//! What hull needs of the kernel, of the processor and of other programs.
 //!
 //! The only crate with `unsafe`, and it knows nothing of hull's formats: file
 //! descriptors, bytes, paths and program arguments go in, results come out.
@@ -10,4 +10,5 @@ pub mod loopdev;
 pub mod mount;
 pub mod namespace;
 pub mod run;
+pub mod sha512;
 pub mod verity;

@@ -143,15 +143,11 @@ fn work(
 fn perform(session: &Session, guard: &Guard, work: Work<'_>) -> Done {
     let has_room = || guard.check_room(session);
     match work {
-        Work::Contents(contents) => contents
-            .into_iter()
-            .map(|(ticket, pieces)| {
-                (
-                    ticket,
-                    has_room().and_then(|()| session.put_pieces(&pieces)),
-                )
-            })
-            .collect(),
+        Work::Contents(contents) => {
+            let (tickets, contents): (Vec<_>, Vec<_>) = contents.into_iter().unzip();
+            let put = session.put_all(&contents, has_room);
+            tickets.into_iter().zip(put).collect()
+        }
         Work::Segment {
             ticket,
             assembly,

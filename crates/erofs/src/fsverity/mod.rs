@@ -1,89 +1,16 @@
 //! The fs-verity digest of a file, as the kernel measures it.
 
-use std::fmt;
-use std::str::FromStr;
+mod blocks;
+mod id;
 
+use std::fmt;
+
+use hull_sys::sha512::{BLOCK, BlockDigest, digest_blocks};
 use sha2::{Digest, Sha512};
 
-/// The fs-verity digest (SHA-512, blocks of 4096 bytes) that names an object.
-///
-/// Written in upstream's notation it is of the algorithm `fsverity-sha512-12`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectId([u8; Self::LEN]);
+pub use blocks::{Blocks, digest_all};
+pub use id::{InvalidObjectId, ObjectId};
 
-impl ObjectId {
-    /// The length in bytes.
-    pub const LEN: usize = 64;
-
-    /// The digest with these bytes.
-    pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
-        Self(bytes)
-    }
-
-    /// The bytes of the digest.
-    pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
-        &self.0
-    }
-
-    /// The 128 lower-case hexadecimal digits.
-    pub fn to_hex(&self) -> String {
-        let mut text = String::with_capacity(2 * Self::LEN);
-        push_hex(&self.0, &mut text);
-        text
-    }
-
-    /// Where the object lies below `objects/`: two digits, a slash, 126 digits.
-    pub fn to_object_path(&self) -> String {
-        let (directory, name) = self.0.split_at(1);
-        let mut path = String::with_capacity(2 * Self::LEN + 1);
-        push_hex(directory, &mut path);
-        path.push('/');
-        push_hex(name, &mut path);
-        path
-    }
-}
-
-/// An image names each object three times, so this is worth being quick.
-fn push_hex(bytes: &[u8], text: &mut String) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-}
-
-impl fmt::Display for ObjectId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.to_hex())
-    }
-}
-
-impl fmt::Debug for ObjectId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ObjectId({self})")
-    }
-}
-
-/// A text that is no object name: not 128 lower-case hexadecimal digits.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is not an fs-verity SHA-512 digest: 128 lower-case hexadecimal digits are expected")]
-pub struct InvalidObjectId(String);
-
-impl FromStr for ObjectId {
-    type Err = InvalidObjectId;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidObjectId(text.chars().take(160).collect());
-        if text.bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(invalid());
-        }
-        let mut bytes = [0; Self::LEN];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| invalid())?;
-        Ok(Self(bytes))
-    }
-}
-
-const BLOCK: usize = 4096;
 const DIGESTS_PER_BLOCK: usize = BLOCK / ObjectId::LEN;
 
 /// Eleven levels of 64 digests each hold 2^66 blocks: more than a length in
@@ -98,12 +25,13 @@ const DESCRIPTOR_LEN: usize = 256;
 
 /// Computes the fs-verity digest of a file that arrives in pieces.
 ///
-/// One pass, one compression per byte of data, and a fixed amount of memory:
-/// each level of the Merkle tree is a running hash, never a buffer.
+/// One pass, one compression per byte of data, and a fixed amount of memory beside
+/// that of the piece: each level of the Merkle tree is a running hash, never a buffer.
 #[derive(Clone)]
 pub struct Hasher {
-    block: Sha512,
-    /// Bytes in the running block, below [`BLOCK`].
+    /// The block that is not whole yet.
+    block: [u8; BLOCK],
+    /// Bytes in it, below [`BLOCK`].
     filled: usize,
     length: u64,
     levels: [Level; MAX_LEVELS],
@@ -150,7 +78,7 @@ impl Hasher {
     /// A hasher that has seen nothing: the digest of the empty file.
     pub fn new() -> Self {
         Self {
-            block: Sha512::new(),
+            block: [0; BLOCK],
             filled: 0,
             length: 0,
             levels: std::array::from_fn(|_| Level::new()),
@@ -160,15 +88,25 @@ impl Hasher {
     /// Takes in the next bytes of the file, in pieces of any length.
     pub fn update(&mut self, mut data: &[u8]) {
         self.length += data.len() as u64;
-        while !data.is_empty() {
+        if self.filled > 0 {
             let (now, rest) = data.split_at(data.len().min(BLOCK - self.filled));
-            self.block.update(now);
+            self.block[self.filled..][..now.len()].copy_from_slice(now);
             self.filled += now.len();
             data = rest;
-            if self.filled == BLOCK {
-                self.finish_block();
+            if self.filled < BLOCK {
+                return;
+            }
+            self.finish_block();
+        }
+        let (blocks, rest) = data.as_chunks();
+        for blocks in blocks.chunks(AT_ONCE) {
+            let blocks: Vec<&[u8; BLOCK]> = blocks.iter().collect();
+            for digest in digests(&blocks) {
+                self.push(0, digest);
             }
         }
+        self.block[..rest.len()].copy_from_slice(rest);
+        self.filled = rest.len();
     }
 
     /// Takes in the next bytes of the file, whose blocks were hashed before.
@@ -211,20 +149,16 @@ impl Hasher {
     /// The digest of all that was taken in.
     pub fn finalize(mut self) -> ObjectId {
         if self.filled > 0 {
-            self.block.update(&ZEROES[self.filled..]);
+            self.block[self.filled..].fill(0);
             self.finish_block();
         }
         let root = self.root();
-        let mut descriptor = [0; DESCRIPTOR_LEN];
-        descriptor[..8].copy_from_slice(&DESCRIPTOR_HEAD);
-        descriptor[8..16].copy_from_slice(&self.length.to_le_bytes());
-        descriptor[16..16 + ObjectId::LEN].copy_from_slice(&root);
-        ObjectId(Sha512::digest(descriptor).into())
+        measured(self.length, &root)
     }
 
     fn finish_block(&mut self) {
         self.filled = 0;
-        let digest = self.block.finalize_reset().into();
+        let digest = Sha512::digest(self.block).into();
         self.push(0, digest);
     }
 
@@ -277,62 +211,22 @@ impl Hasher {
     }
 }
 
-/// A part of a file whose blocks are hashed: parts may be hashed at the same time,
-/// then [appended](Hasher::append) in their order.
-///
-/// 64 bytes for every 4096 of the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blocks {
-    digests: Vec<[u8; ObjectId::LEN]>,
-    length: u64,
+/// Blocks of a piece that are hashed together: enough to keep all lanes busy.
+const AT_ONCE: usize = 64;
+
+fn digests(blocks: &[&[u8; BLOCK]]) -> Vec<BlockDigest> {
+    let mut digests = Vec::with_capacity(blocks.len());
+    digest_blocks(blocks, &mut digests);
+    digests
 }
 
-impl Blocks {
-    /// Hashes a part that begins at a multiple of 4096 bytes in its file, and ends at
-    /// one or with the file.
-    pub fn hash<P: AsRef<[u8]>>(pieces: &[P]) -> Self {
-        let mut part = Parts::default();
-        for piece in pieces {
-            part.update(piece.as_ref());
-        }
-        part.finish()
-    }
-}
-
-/// Bytes on their way into [`Blocks`].
-#[derive(Default)]
-struct Parts {
-    digests: Vec<[u8; ObjectId::LEN]>,
-    block: Sha512,
-    filled: usize,
-    length: u64,
-}
-
-impl Parts {
-    fn update(&mut self, mut data: &[u8]) {
-        self.length += data.len() as u64;
-        while !data.is_empty() {
-            let (now, rest) = data.split_at(data.len().min(BLOCK - self.filled));
-            self.block.update(now);
-            self.filled += now.len();
-            data = rest;
-            if self.filled == BLOCK {
-                self.filled = 0;
-                self.digests.push(self.block.finalize_reset().into());
-            }
-        }
-    }
-
-    fn finish(mut self) -> Blocks {
-        if self.filled > 0 {
-            self.block.update(&ZEROES[self.filled..]);
-            self.digests.push(self.block.finalize_reset().into());
-        }
-        Blocks {
-            digests: self.digests,
-            length: self.length,
-        }
-    }
+/// The digest of a file: that of its descriptor, which has its length and its root hash.
+fn measured(length: u64, root: &BlockDigest) -> ObjectId {
+    let mut descriptor = [0; DESCRIPTOR_LEN];
+    descriptor[..8].copy_from_slice(&DESCRIPTOR_HEAD);
+    descriptor[8..16].copy_from_slice(&length.to_le_bytes());
+    descriptor[16..16 + ObjectId::LEN].copy_from_slice(root);
+    ObjectId::from_bytes(Sha512::digest(descriptor).into())
 }
 
 const ZEROES: [u8; BLOCK] = [0; BLOCK];
