@@ -20,7 +20,7 @@ const SHARED: usize = 8 << 20;
 const MOST: usize = 8;
 /// After so many bytes of objects the disk is told to write them, so that it works
 /// meanwhile and the barrier at the end of a layer is short.
-const WRITE_BACK: u64 = 64 << 20;
+const WRITE_BACK: u64 = 256 << 20;
 
 /// Threads at work for as long as [`run`] is.
 #[derive(Debug)]
