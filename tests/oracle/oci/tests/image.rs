@@ -15,7 +15,7 @@ use hull_oci::{Digest, Image, PullOptions, Pulled, Reference, pull};
 use hull_store::{Kind, Store, Verity, fsck};
 
 #[allow(dead_code, reason = "made for hull-oci's own tests")]
-#[path = "../../../crates/oci/tests/pull/image.rs"]
+#[path = "../../../../crates/oci/tests/pull/image.rs"]
 mod image;
 
 type Upstream = Arc<Repository<Sha512HashValue>>;
