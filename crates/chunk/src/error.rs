@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::build::BuildError;
 use crate::components::ComponentsError;
-use crate::image::{LayoutError, PreviousError};
+use crate::image::{LayoutError, PreviousError, SettingsError};
 use crate::layer::LayerError;
 use crate::plan_file::PlanFileError;
 use crate::scan::{InvalidExclusion, Refusal, ScanError};
@@ -31,6 +31,9 @@ pub enum ChunkError {
     /// A plan that was given.
     #[error(transparent)]
     Plan(#[from] PlanFileError),
+    /// What the image says of itself.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// Writing the image.
     #[error(transparent)]
     Build(#[from] BuildError),

@@ -73,6 +73,9 @@ pub(crate) enum Failure {
     /// An image that is looked at can't be pulled.
     #[error(transparent)]
     Pull(Box<PullError>),
+    /// A pulled image that is looked at is damaged.
+    #[error(transparent)]
+    Load(#[from] hull_oci::LoadError),
     /// An image can't be written to another place.
     #[error(transparent)]
     Push(Box<PushError>),

@@ -80,6 +80,7 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
         Failure::Policy(_)
         | Failure::Registries(_)
         | Failure::Write { .. }
+        | Failure::Load(_)
         | Failure::Read { .. } => (None, FAILED),
     }
 }

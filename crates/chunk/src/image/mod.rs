@@ -2,8 +2,7 @@
 
 mod layout;
 mod previous;
-
-use std::collections::BTreeMap;
+mod settings;
 
 use hull_oci::{Digest, Platform};
 use serde_json::{Value, json};
@@ -13,6 +12,7 @@ use crate::pack::Plan;
 
 pub use self::layout::{Layout, LayoutError};
 pub use self::previous::{PreviousError, plan_of, read_previous};
+pub use self::settings::{Settings, SettingsError};
 
 /// The annotation of a layer with the names of its components, sorted, with commas between them.
 pub const COMPONENTS: &str = "hull.components";
@@ -28,8 +28,8 @@ pub struct Description {
     pub platform: Platform,
     /// When it was made, in seconds since the epoch.
     pub created: i64,
-    /// The labels.
-    pub labels: BTreeMap<String, String>,
+    /// How it is run, its labels and annotations; its time is not looked at.
+    pub settings: Settings,
     /// Whether it is an operating system.
     pub bootc: bool,
 }
@@ -48,10 +48,17 @@ pub(crate) fn documents(
     layers: &[Written],
     compression: Compression,
 ) -> Documents {
-    let mut labels = description.labels.clone();
+    let Settings {
+        mut run,
+        mut labels,
+        mut annotations,
+        ..
+    } = description.settings.clone();
     if description.bootc {
         labels.insert(BOOTABLE.to_owned(), "1".to_owned());
     }
+    annotations.extend(labels.clone());
+    run.insert("Labels".to_owned(), json!(labels));
     let names: Vec<String> = plan.layers.iter().map(|names| names.join(",")).collect();
     let created = rfc3339(description.created);
     let history = |names: &String| {
@@ -65,7 +72,7 @@ pub(crate) fn documents(
         "created": created,
         "architecture": description.platform.architecture,
         "os": description.platform.os,
-        "config": {"Labels": labels},
+        "config": run,
         "rootfs": {
             "type": "layers",
             "diff_ids": layers.iter().map(|layer| layer.diff_id.to_string()).collect::<Vec<_>>(),
@@ -97,7 +104,7 @@ pub(crate) fn documents(
             "size": config.len(),
         },
         "layers": layers,
-        "annotations": labels,
+        "annotations": annotations,
     }));
     Documents { config, manifest }
 }

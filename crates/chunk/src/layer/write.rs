@@ -11,7 +11,7 @@ use hull_oci::digest::{Algorithm, Hasher};
 use super::sparse::Segments;
 use super::tar::{self, Item};
 use crate::components::Components;
-use crate::scan::{Entry, FullPath, Inode, Kind, Scan};
+use crate::scan::{Entry, FullPath, Inode, Kind, Opened, Scan};
 
 /// The unit in which contents are read, in bytes.
 const BUFFER: usize = 128 * 1024;
@@ -174,22 +174,25 @@ impl<'a, W: Write> Archive<'a, W> {
             source,
         };
         let mut file = self.scan.open(entry).map_err(unreadable)?;
-        match Segments::find(&file, size).map_err(unreadable)? {
+        let sparse = match &file {
+            Opened::File(file) => Segments::find(file, size)
+                .map_err(unreadable)?
+                .map(|found| (file, found)),
+            Opened::Bytes(_) => None,
+        };
+        match sparse {
             None => {
                 self.header(place, Item::Regular(size))?;
                 self.content(entry, &mut file, size)?;
                 tar::write_padding(&mut self.out, size).map_err(LayerError::Write)?;
             }
-            Some(segments) => {
+            Some((file, segments)) => {
                 self.header(place, Item::Sparse(&segments))?;
                 self.out
                     .write_all(&segments.map())
                     .map_err(LayerError::Write)?;
                 for &(offset, length) in &segments.pieces {
-                    let mut piece = At {
-                        file: &file,
-                        offset,
-                    };
+                    let mut piece = At { file, offset };
                     self.content(entry, &mut piece, length)?;
                 }
                 tar::write_padding(&mut self.out, segments.stored()).map_err(LayerError::Write)?;

@@ -21,8 +21,10 @@ const RUNTIME: [(&str, u16); 6] = [
 const SKELETON: [(&str, u16); 3] = [("boot", 0o755), ("sysroot", 0o755), ("var", 0o755)];
 /// Attributes that keep a file, or a directory with all that is in it, out of images.
 const MARKS: [&[u8]; 2] = [b"user.hull.skip", b"user.rpmostree.skip"];
-/// How a CACHEDIR.TAG begins (the Cache Directory Tagging Specification).
-const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+/// The file in a directory that marks it as a cache.
+pub(super) const CACHE_TAG: &[u8] = b"CACHEDIR.TAG";
+/// How that file begins (the Cache Directory Tagging Specification).
+pub(super) const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
 /// What happens to devices, named pipes and sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -145,7 +147,7 @@ pub(super) fn is_marked(xattrs: &Xattrs) -> bool {
 pub(super) fn is_cache(dir: BorrowedFd<'_>) -> io::Result<bool> {
     use rustix::fs::{FileType, Mode, OFlags};
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let fd = match rustix::fs::openat(dir, "CACHEDIR.TAG", flags, Mode::empty()) {
+    let fd = match rustix::fs::openat(dir, CACHE_TAG, flags, Mode::empty()) {
         Ok(fd) => fd,
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(false),
         Err(error) => return Err(error.into()),

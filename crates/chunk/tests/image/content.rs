@@ -14,8 +14,11 @@ use crate::world::{Recipe, Root};
 fn assert_same(root: &Root, recipe: &Recipe) {
     let out = tempfile::tempdir().unwrap();
     let layout = out.path().join("oci");
-    recipe.make(root.path(), &layout);
+    let made = recipe.make(root.path(), &layout);
     assert_eq!(recipe.differences(root.path(), &layout), []);
+    // And an image that is made of the image is the same.
+    let again = recipe.make_again(&layout, &out.path().join("again"));
+    assert_eq!(again.built.manifest, made.built.manifest);
 }
 
 #[test]
@@ -276,4 +279,21 @@ fn umoci_unpacks_what_the_source_is() {
             );
         }
     }
+}
+
+#[test]
+fn what_is_left_out_of_a_directory_is_left_out_of_an_image_too() {
+    let root = Root::system();
+    root.file("opt/mine", b"x");
+    root.file("srv/a/b", b"x");
+    let out = tempfile::tempdir().unwrap();
+    let (all, some) = (out.path().join("all"), out.path().join("some"));
+    Recipe::default().make(root.path(), &all);
+    let mut recipe = Recipe::default();
+    for path in ["/opt/mine", "/srv/"] {
+        recipe.rules.exclude(path.as_bytes()).unwrap();
+    }
+    let of_directory = recipe.make(root.path(), &some);
+    let of_image = recipe.make_again(&all, &out.path().join("again"));
+    assert_eq!(of_image.built.manifest, of_directory.built.manifest);
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use hull_chunk::build::{self, Built, Options};
 use hull_chunk::components::Components;
-use hull_chunk::image::{Description, Layout};
+use hull_chunk::image::{Description, Layout, Settings};
 use hull_chunk::layer::Compression;
 use hull_chunk::pack::{self, Plan};
 use hull_chunk::scan::{Rules, Scan};
@@ -210,8 +210,24 @@ impl Recipe {
     /// Makes an image of the root in the layout at `to`.
     pub(crate) fn make(&self, root: &Path, to: &Path) -> Made {
         let scan = Scan::read(root, &self.rules).unwrap();
+        self.make_of(&scan, to)
+    }
+
+    /// Makes an image of the image at `from`.
+    pub(crate) fn make_again(&self, from: &Path, to: &Path) -> Made {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = store(scratch.path());
+        let reference = Reference::parse(&format!("oci:{}:t", from.display())).unwrap();
+        let pulled = hull_oci::pull(&store, &reference, &PullOptions::default(), &Silent).unwrap();
+        let tree = pulled.image.tree(&store).unwrap();
+        let open = move |id: &_| store.open_object(id).map_err(io::Error::other);
+        let scan = Scan::read_image(tree, Box::new(open), &self.rules).unwrap();
+        self.make_of(&scan, to)
+    }
+
+    fn make_of(&self, scan: &Scan, to: &Path) -> Made {
         assert!(scan.refusals.is_empty(), "{:?}", scan.refusals);
-        let components = Components::find(&scan, None).unwrap();
+        let components = Components::find(scan, None).unwrap();
         let items = build::items(&components.all);
         let plan = match &self.previous {
             Some(previous) => pack::stable(&items, previous, self.max_layers),
@@ -221,7 +237,10 @@ impl Recipe {
             description: Description {
                 platform: Platform::host(),
                 created: 0,
-                labels: [("a".to_owned(), "b".to_owned())].into(),
+                settings: Settings {
+                    labels: [("a".to_owned(), "b".to_owned())].into(),
+                    ..Settings::default()
+                },
                 bootc: true,
             },
             compression: self.compression,
@@ -229,7 +248,7 @@ impl Recipe {
             tag: Some("t".to_owned()),
         };
         let layout = Layout::open(to).unwrap();
-        let built = build::build(&scan, &components, &plan, &options, layout).unwrap();
+        let built = build::build(scan, &components, &plan, &options, layout).unwrap();
         Made { built, plan }
     }
 
@@ -238,8 +257,7 @@ impl Recipe {
         let scan = Scan::read(root, &self.rules).unwrap();
         let components = Components::find(&scan, None).unwrap();
         let scratch = tempfile::tempdir().unwrap();
-        let directory = OwnedFd::from(File::open(scratch.path()).unwrap());
-        let store = Store::create(directory, Verity::WhereSupported).unwrap();
+        let store = store(scratch.path());
         let reference = Reference::parse(&format!("oci:{}:t", from.display())).unwrap();
         let pulled = hull_oci::pull(&store, &reference, &PullOptions::default(), &Silent).unwrap();
         let tree = pulled.image.tree(&store).unwrap();
@@ -248,4 +266,9 @@ impl Recipe {
         };
         verify::differences(&scan, &components, &tree, &open).unwrap()
     }
+}
+
+fn store(path: &Path) -> Store {
+    let directory = OwnedFd::from(File::open(path).unwrap());
+    Store::create(directory, Verity::WhereSupported).unwrap()
 }

@@ -9,7 +9,7 @@ use super::Auth;
 
 /// Split a root file system into layers that update cheaply
 ///
-/// Reads a directory and writes an OCI image of it. Files that change together,
+/// Reads a directory, or another image, and writes an OCI image of it. Files that change together,
 /// such as those of a package, share a layer, so a machine that has an earlier
 /// image fetches little. The same content gives the same image.
 #[derive(Debug, Args)]
@@ -21,6 +21,8 @@ Examples:
   An image of a directory, and the next one with what has changed:
       hull chunk --rootfs ./rootfs --output oci:./out:v1
       hull chunk --rootfs ./rootfs --output oci:./out:v2 --previous oci:./out:v1
+  An image from another tool, split anew:
+      hull chunk --from containers-storage:localhost/os --bootc --output oci:./out:v1
   What the layers would be:
       hull chunk --rootfs ./rootfs --plan
   Is the image what the directory is?
@@ -31,8 +33,19 @@ pub(crate) struct Chunk {
     pub(crate) action: Option<Action>,
 
     /// The root file system
-    #[arg(long, value_name = "DIR", required = true)]
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "from",
+        conflicts_with = "from"
+    )]
     pub(crate) rootfs: Option<PathBuf>,
+
+    /// An image to split anew, in place of a directory; its configuration and labels stay
+    ///
+    /// From anywhere that hull pulls from. It needs its size, unpacked, in /var/tmp.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) from: Option<String>,
 
     /// Where the image goes: oci:DIR:TAG, oci-archive:FILE, docker-archive:FILE, docker://NAME
     ///
@@ -70,8 +83,12 @@ pub(crate) struct Chunk {
     #[arg(long)]
     pub(crate) bootc: bool,
 
-    /// A label of the image
-    #[arg(long, value_name = "KEY=VALUE")]
+    /// How the image is run, and its labels: an OCI configuration, or what podman inspect prints
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Set a label; KEY- removes one, and - alone all that there are
+    #[arg(long, short, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     pub(crate) label: Vec<String>,
 
     /// What the image runs on, such as linux/arm64 [default: this machine]

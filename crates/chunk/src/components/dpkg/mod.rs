@@ -7,8 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read};
 
 use hull_erofs::tree::Timestamp;
-use hull_sys::dir;
-use rustix::fs::OFlags;
 
 use self::status::Stanza;
 use super::paths::{Paths, split};
@@ -146,16 +144,10 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// A file of the database; nothing where there is none, or it is not part of the image.
 fn read_file(scan: &Scan, path: &[u8]) -> Result<Option<Vec<u8>>, DpkgError> {
-    if scan.find(path).is_none() {
-        return Ok(None);
-    }
-    match dir::read_file_at_most(scan.root(), path, FILE_MAX) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(source) => Err(DpkgError {
-            path: FullPath::new(path),
-            source,
-        }),
-    }
+    scan.read_start(path, FILE_MAX).map_err(|source| DpkgError {
+        path: FullPath::new(path),
+        source,
+    })
 }
 
 struct Claimer<'a> {
@@ -248,11 +240,10 @@ impl Claimer<'_> {
     }
 
     fn read_changelog(&self, entry: usize) -> io::Result<Vec<u8>> {
-        let path = &self.scan.entries[entry].path;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = std::fs::File::from(dir::open_beneath(self.scan.root(), &**path, flags)?);
+        let entry = &self.scan.entries[entry];
+        let file = self.scan.open(entry)?;
         let mut text = Vec::new();
-        match path.ends_with(b".gz") {
+        match entry.path.ends_with(b".gz") {
             true => flate2::read::MultiGzDecoder::new(file)
                 .take(CHANGELOG_MAX)
                 .read_to_end(&mut text)?,

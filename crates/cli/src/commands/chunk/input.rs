@@ -1,0 +1,107 @@
+//! What an image is made of: a directory, or another image; and what it says of itself.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use hull_chunk::image::Settings;
+use hull_chunk::scan::{self, Scan};
+use hull_chunk::{ChunkError, Refusals};
+use hull_oci::manifest::MAX_CONFIG;
+use hull_oci::progress::Silent;
+use hull_oci::{Platform, PullOptions};
+use hull_store::Store;
+
+use super::super::{Context, sources};
+use crate::args::Transport;
+use crate::args::chunk::{Chunk, Rules, SpecialFiles};
+use crate::failure::Failure;
+
+/// Reads the root; anything that cannot be part of an image is an error that names all of it.
+pub(super) fn directory(rootfs: &Path, rules: &Rules, bootc: bool) -> Result<Scan, Failure> {
+    let rules = scan_rules(rules, bootc)?;
+    whole(Scan::read(rootfs, &rules).map_err(ChunkError::from)?)
+}
+
+/// Pulls an image into the store and reads it, with what it says of itself.
+pub(super) fn image(
+    name: &str,
+    store: &Store,
+    args: &Chunk,
+    platform: &Platform,
+    context: &Context<'_>,
+) -> Result<(Scan, Settings), Failure> {
+    let rules = scan_rules(&args.rules, args.bootc)?;
+    let reference = sources::reference(name, Transport::Registry)?;
+    let options = PullOptions {
+        platform: Some(platform.clone()),
+        ..sources::pull_options(&args.auth, context)?
+    };
+    let image = hull_oci::pull(store, &reference, &options, &Silent)?.image;
+    let tree = image.tree(store)?;
+    let (_, config) = image.documents(store)?;
+    let mut settings = Settings::parse(&config).map_err(ChunkError::from)?;
+    settings.annotations.extend(image.manifest.annotations);
+    let objects = store.clone();
+    let open = move |id: &_| objects.open_object(id).map_err(io::Error::other);
+    let failed = |source| Failure::Read {
+        path: name.to_owned(),
+        source,
+    };
+    let scan = Scan::read_image(tree, Box::new(open), &rules).map_err(failed)?;
+    Ok((whole(scan)?, settings))
+}
+
+/// The settings of the file, in place of those that the image came with, and changed as the options say.
+pub(super) fn settings(mut settings: Settings, args: &Chunk) -> Result<Settings, Failure> {
+    if let Some(path) = &args.config {
+        let failed = |source| Failure::Read {
+            path: path.display().to_string(),
+            source,
+        };
+        let file = File::open(path).map_err(failed)?;
+        let text = hull_sys::dir::read_at_most(file, MAX_CONFIG as u64).map_err(failed)?;
+        settings = Settings::parse(&text).map_err(ChunkError::from)?;
+    }
+    for label in &args.label {
+        match (label.split_once('='), label.strip_suffix('-')) {
+            (Some((key, value)), _) => {
+                settings.labels.insert(key.to_owned(), value.to_owned());
+            }
+            (None, Some("")) => settings.labels.clear(),
+            (None, Some(key)) => drop(settings.labels.remove(key)),
+            (None, None) => {
+                return Err(Failure::Refused {
+                    option: "--label",
+                    reason: "a label is set by KEY=VALUE and removed by KEY-, all of them by -",
+                });
+            }
+        }
+    }
+    Ok(settings)
+}
+
+fn scan_rules(rules: &Rules, bootc: bool) -> Result<scan::Rules, Failure> {
+    let mut scan_rules = scan::Rules::default();
+    scan_rules.allow_boot = rules.allow_boot;
+    scan_rules.skeleton = bootc;
+    scan_rules.special_files = match rules.special_files {
+        SpecialFiles::Refuse => scan::SpecialFiles::Refuse,
+        SpecialFiles::Skip => scan::SpecialFiles::Skip,
+        SpecialFiles::Keep => scan::SpecialFiles::Keep,
+    };
+    for path in &rules.exclude {
+        scan_rules
+            .exclude(path.as_bytes())
+            .map_err(ChunkError::from)?;
+    }
+    Ok(scan_rules)
+}
+
+fn whole(mut scan: Scan) -> Result<Scan, Failure> {
+    if scan.refusals.is_empty() {
+        return Ok(scan);
+    }
+    Err(ChunkError::Refused(Refusals(std::mem::take(&mut scan.refusals))).into())
+}

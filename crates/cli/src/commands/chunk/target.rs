@@ -1,0 +1,99 @@
+//! Where an image goes.
+
+use std::path::{Path, PathBuf};
+
+use hull_chunk::build::{self, Built};
+use hull_oci::manifest::Manifest;
+use hull_oci::progress::Silent;
+use hull_oci::push::{self, CopyOptions};
+use hull_oci::{Platform, Reference};
+
+use super::super::{Context, sources};
+use crate::args::Transport;
+use crate::args::chunk::Chunk;
+use crate::failure::Failure;
+use crate::render::quantity;
+
+/// Where the image goes.
+pub(super) enum Target {
+    /// The directory of a layout, and the tag.
+    Layout(PathBuf, Option<String>),
+    /// An archive or a registry.
+    Other(Reference),
+}
+
+impl Target {
+    /// What it is called there.
+    pub(super) fn tag(&self) -> Option<String> {
+        match self {
+            Self::Layout(_, tag) => tag.clone(),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+/// What `--output` names.
+pub(super) fn parse(text: &str) -> Result<Target, Failure> {
+    match sources::reference(text, Transport::Registry)? {
+        Reference::Layout(layout) if layout.digest().is_none() => Ok(Target::Layout(
+            layout.path().to_owned(),
+            layout.name().map(str::to_owned),
+        )),
+        other => Ok(Target::Other(other)),
+    }
+}
+
+/// How it is copied there.
+pub(super) fn copying(args: &Chunk, platform: &Platform, context: &Context<'_>) -> CopyOptions {
+    let source = sources::source_options(&args.auth, context);
+    CopyOptions {
+        target: source.clone(),
+        source,
+        platform: Some(platform.clone()),
+        ..CopyOptions::default()
+    }
+}
+
+/// Writes an image into a layout that does not stay, and copies it to where it goes.
+pub(super) fn through_a_layout(
+    target: &Reference,
+    options: &CopyOptions,
+    write: impl FnOnce(&Path) -> Result<Built, Failure>,
+) -> Result<Built, Failure> {
+    // Images are too large for a /tmp in memory.
+    let temporary = tempfile::tempdir_in("/var/tmp").map_err(|source| Failure::Write {
+        path: "/var/tmp".to_owned(),
+        source,
+    })?;
+    let path = temporary.path().join("image");
+    let built = write(&path)?;
+    let layout = Reference::parse(&format!("oci:{}", path.display()))?;
+    push::copy(&layout, target, options, &Silent)?;
+    Ok(built)
+}
+
+/// What was written, and how much of it a machine with the previous image fetches.
+pub(super) fn summary(built: &Built, previous: Option<&Manifest>) -> String {
+    let size = |layers: &[&build::Written]| layers.iter().map(|layer| layer.size).sum();
+    let all: Vec<_> = built.layers.iter().collect();
+    let mut lines = format!(
+        "{} in {}, {}\n",
+        built.manifest,
+        quantity::count(all.len() as u64, "layer", "layers"),
+        quantity::bytes(size(&all)),
+    );
+    if let Some(previous) = previous {
+        let known = |layer: &build::Written| {
+            let mut layers = previous.layers.iter();
+            layers.any(|other| other.descriptor.digest == layer.digest)
+        };
+        let new: Vec<_> = all.into_iter().filter(|layer| !known(layer)).collect();
+        lines.push_str(&format!(
+            "New since the previous image: {}, {} ({} bytes)\n",
+            quantity::count(new.len() as u64, "layer", "layers"),
+            quantity::bytes(size(&new)),
+            size(&new),
+        ));
+    }
+    lines
+}
