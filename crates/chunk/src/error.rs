@@ -7,7 +7,9 @@ use crate::components::ComponentsError;
 use crate::image::{LayoutError, PreviousError, SettingsError};
 use crate::layer::LayerError;
 use crate::plan_file::PlanFileError;
+use crate::report::CompareError;
 use crate::scan::{InvalidExclusion, Refusal, ScanError};
+use crate::selinux::SelinuxError;
 use crate::verify::VerifyError;
 
 /// Why an image could not be made or compared.
@@ -22,6 +24,9 @@ pub enum ChunkError {
     /// The rules make no sense.
     #[error(transparent)]
     Exclusion(#[from] InvalidExclusion),
+    /// Labels that were asked for.
+    #[error(transparent)]
+    Selinux(#[from] SelinuxError),
     /// The components of the root.
     #[error(transparent)]
     Components(#[from] ComponentsError),
@@ -37,6 +42,9 @@ pub enum ChunkError {
     /// Writing the image.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// Looking for what is new in an image.
+    #[error(transparent)]
+    Compare(#[from] CompareError),
     /// Comparing the image.
     #[error(transparent)]
     Verify(#[from] VerifyError),

@@ -17,7 +17,9 @@ pub mod image;
 pub mod layer;
 pub mod pack;
 pub mod plan_file;
+pub mod report;
 pub mod scan;
+pub mod selinux;
 pub mod verify;
 
 pub use error::{ChunkError, Refusals};

@@ -115,6 +115,9 @@ pub(crate) enum Failure {
     /// `--apply`.
     #[error("all is done, but the reboot failed")]
     Reboot(#[source] RunError),
+    /// An image cannot be written into podman's storage.
+    #[error("the image cannot be brought into podman's storage")]
+    Storage(#[source] RunError),
     /// Standard output can't be written.
     #[error("the output cannot be written")]
     Output(#[source] io::Error),

@@ -81,6 +81,7 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
         | Failure::Registries(_)
         | Failure::Write { .. }
         | Failure::Load(_)
+        | Failure::Storage(_)
         | Failure::Read { .. } => (None, FAILED),
     }
 }

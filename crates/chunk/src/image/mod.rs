@@ -11,7 +11,7 @@ use crate::layer::{Compression, Written};
 use crate::pack::Plan;
 
 pub use self::layout::{Layout, LayoutError};
-pub use self::previous::{PreviousError, plan_of, read_previous};
+pub use self::previous::{PreviousError, plan_of, read_manifest, read_previous};
 pub use self::settings::{Settings, SettingsError};
 
 /// The annotation of a layer with the names of its components, sorted, with commas between them.

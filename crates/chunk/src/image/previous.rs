@@ -2,7 +2,7 @@
 
 use hull_oci::manifest::{Document, Manifest};
 use hull_oci::source::{self, SourceError, SourceOptions};
-use hull_oci::{Platform, Reference};
+use hull_oci::{Digest, Platform, Reference};
 
 use super::COMPONENTS;
 use crate::pack::Plan;
@@ -22,6 +22,9 @@ pub enum PreviousError {
     /// Its manifest is none.
     #[error("the manifest of the previous image {0} cannot be understood")]
     Document(String, #[source] Box<hull_oci::manifest::ManifestError>),
+    /// Its indexes lie in each other without end.
+    #[error("the previous image {0} is an index of indexes of indexes")]
+    TooDeep(String),
     /// It has no image for the platform.
     #[error("the previous image {0} has none for {1}")]
     NoPlatform(String, Box<Platform>),
@@ -39,6 +42,18 @@ pub fn read_previous(
     options: &SourceOptions,
     platform: &Platform,
 ) -> Result<(Plan, Manifest), PreviousError> {
+    let (_, manifest) = read_manifest(reference, options, platform)?;
+    let plan = plan_of(&manifest);
+    let plan = plan.ok_or_else(|| PreviousError::NoComponents(reference.to_string()))?;
+    Ok((plan, manifest))
+}
+
+/// Reads the manifest of an image, with its digest. No layer is fetched.
+pub fn read_manifest(
+    reference: &Reference,
+    options: &SourceOptions,
+    platform: &Platform,
+) -> Result<(Digest, Manifest), PreviousError> {
     let source = source::open(reference, options)?;
     let name = reference.to_string();
     let mut fetched = source.root()?;
@@ -46,10 +61,7 @@ pub fn read_previous(
         let document = Document::parse(&fetched.bytes, fetched.media_type.as_deref())
             .map_err(|error| PreviousError::Document(name.clone(), Box::new(error)))?;
         let index = match document {
-            Document::Manifest(manifest) => {
-                let plan = plan_of(&manifest).ok_or(PreviousError::NoComponents(name))?;
-                return Ok((plan, manifest));
-            }
+            Document::Manifest(manifest) => return Ok((Digest::sha256(&fetched.bytes), manifest)),
             Document::Index(index) => index,
         };
         let offers: Vec<_> = index
@@ -62,7 +74,7 @@ pub fn read_previous(
             .ok_or_else(|| PreviousError::NoPlatform(name.clone(), Box::new(platform.clone())))?;
         fetched = source.document(&index.manifests[chosen].descriptor)?;
     }
-    Err(PreviousError::NoComponents(name))
+    Err(PreviousError::TooDeep(name))
 }
 
 /// The plan that a manifest was made by; nothing if no layer says what it holds.

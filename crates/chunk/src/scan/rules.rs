@@ -100,6 +100,8 @@ impl Rules {
             return Verdict::LeaveOut;
         }
         let runtime = RUNTIME.iter().any(|(name, _)| name.as_bytes() == path);
+        // What an operating system has there is of the machine that it came from, such as ostree's own copy of all files.
+        let runtime = runtime || (self.skeleton && path == b"sysroot");
         match runtime || found.next().is_some() {
             true => Verdict::Empty,
             false => Verdict::Take,

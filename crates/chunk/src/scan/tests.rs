@@ -175,6 +175,7 @@ fn all_that_is_refused_is_named_with_its_full_path() {
 fn an_operating_system_gets_the_directories_that_it_lacks() {
     let root = Root::new();
     root.file("run/inside", b"");
+    root.file("sysroot/ostree/repo/config", b"");
     fs::set_permissions(root.0.path().join("run"), Permissions::from_mode(0o700)).unwrap();
     let mut rules = Rules::default();
     rules.skeleton = true;

@@ -6,4 +6,6 @@
 
 mod bytes;
 mod content;
+mod report;
+mod selinux;
 mod world;

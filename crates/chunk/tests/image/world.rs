@@ -16,8 +16,9 @@ use hull_chunk::layer::Compression;
 use hull_chunk::pack::{self, Plan};
 use hull_chunk::scan::{Rules, Scan};
 use hull_chunk::verify::{self, Difference};
+use hull_erofs::Tree;
 use hull_oci::progress::Silent;
-use hull_oci::{Platform, PullOptions, Reference};
+use hull_oci::{Image, Platform, PullOptions, Reference};
 use hull_store::{Store, Verity};
 use rustix::fs::{AtFlags, Timespec, Timestamps, XattrFlags};
 
@@ -215,11 +216,8 @@ impl Recipe {
 
     /// Makes an image of the image at `from`.
     pub(crate) fn make_again(&self, from: &Path, to: &Path) -> Made {
-        let scratch = tempfile::tempdir().unwrap();
-        let store = store(scratch.path());
-        let reference = Reference::parse(&format!("oci:{}:t", from.display())).unwrap();
-        let pulled = hull_oci::pull(&store, &reference, &PullOptions::default(), &Silent).unwrap();
-        let tree = pulled.image.tree(&store).unwrap();
+        let pulled = pull(from);
+        let (store, tree) = (pulled.store.clone(), pulled.tree.clone());
         let open = move |id: &_| store.open_object(id).map_err(io::Error::other);
         let scan = Scan::read_image(tree, Box::new(open), &self.rules).unwrap();
         self.make_of(&scan, to)
@@ -256,19 +254,35 @@ impl Recipe {
     pub(crate) fn differences(&self, root: &Path, from: &Path) -> Vec<Difference> {
         let scan = Scan::read(root, &self.rules).unwrap();
         let components = Components::find(&scan, None).unwrap();
-        let scratch = tempfile::tempdir().unwrap();
-        let store = store(scratch.path());
-        let reference = Reference::parse(&format!("oci:{}:t", from.display())).unwrap();
-        let pulled = hull_oci::pull(&store, &reference, &PullOptions::default(), &Silent).unwrap();
-        let tree = pulled.image.tree(&store).unwrap();
+        let pulled = pull(from);
+        let (store, tree) = (&pulled.store, &pulled.tree);
         let open = |id: &_| -> io::Result<Box<dyn Read>> {
             Ok(Box::new(store.open_object(id).map_err(io::Error::other)?))
         };
-        verify::differences(&scan, &components, &tree, &open).unwrap()
+        verify::differences(&scan, &components, tree, &open).unwrap()
     }
 }
 
-fn store(path: &Path) -> Store {
-    let directory = OwnedFd::from(File::open(path).unwrap());
-    Store::create(directory, Verity::WhereSupported).unwrap()
+/// An image in a store of its own.
+pub(crate) struct Pulled {
+    _scratch: tempfile::TempDir,
+    pub(crate) store: Store,
+    pub(crate) image: Image,
+    pub(crate) tree: Tree,
+}
+
+/// Pulls the image at `from`.
+pub(crate) fn pull(from: &Path) -> Pulled {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = OwnedFd::from(File::open(scratch.path()).unwrap());
+    let store = Store::create(directory, Verity::WhereSupported).unwrap();
+    let reference = Reference::parse(&format!("oci:{}:t", from.display())).unwrap();
+    let pulled = hull_oci::pull(&store, &reference, &PullOptions::default(), &Silent).unwrap();
+    let tree = pulled.image.tree(&store).unwrap();
+    Pulled {
+        _scratch: scratch,
+        store,
+        image: pulled.image,
+        tree,
+    }
 }

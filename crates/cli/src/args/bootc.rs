@@ -1,4 +1,4 @@
-//! What bootc has and hull has not: each by name, with what to do instead.
+//! What bootc and rpm-ostree have and hull has not: each by name, with what to do instead.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
@@ -27,6 +27,10 @@ const OPTIONS: &[(&str, &str)] = &[
         "hull asks the target's registry at the first upgrade",
     ),
     ("--uki-addon", "hull starts kernel and initrd by themselves"),
+    (
+        "--sign-commit",
+        "what comes out is no ostree commit; cosign and `podman push --sign-by` sign the image",
+    ),
 ];
 
 const VERBS: &[(&str, &str)] = &[

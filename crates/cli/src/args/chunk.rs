@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Auth;
+use super::{Auth, Format};
 
 /// Split a root file system into layers that update cheaply
 ///
@@ -25,6 +25,8 @@ Examples:
       hull chunk --from containers-storage:localhost/os --bootc --output oci:./out:v1
   What the layers would be:
       hull chunk --rootfs ./rootfs --plan
+  What does the update cost?
+      hull chunk report oci:./out:v1 oci:./out:v2 --html report.html
   Is the image what the directory is?
       hull chunk verify ./rootfs oci:./out:v2"
 )]
@@ -47,9 +49,10 @@ pub(crate) struct Chunk {
     #[arg(long, value_name = "IMAGE")]
     pub(crate) from: Option<String>,
 
-    /// Where the image goes: oci:DIR:TAG, oci-archive:FILE, docker-archive:FILE, docker://NAME
+    /// Where the image goes: oci:DIR:TAG, oci-archive:FILE, docker-archive:FILE,
+    /// docker://NAME, containers-storage:NAME
     ///
-    /// A directory that exists must be an OCI layout; the image is added to it,
+    /// Into podman's storage skopeo has to bring it. A directory that exists must be an OCI layout; the image is added to it,
     /// and takes its tag from an image that has it. For all others the image
     /// needs its size in /var/tmp first. What a registry has is not sent.
     #[arg(long, short, value_name = "IMAGE", required_unless_present_any = ["plan", "check"])]
@@ -58,6 +61,10 @@ pub(crate) struct Chunk {
     /// An earlier image, whose layers keep their components
     #[arg(long, value_name = "IMAGE")]
     pub(crate) previous: Option<String>,
+
+    /// Without `previous`, the image at `output` is it, if there is one.
+    #[arg(skip)]
+    pub(crate) keep_to_output: bool,
 
     /// The most layers
     #[arg(long, value_name = "N", default_value = "64")]
@@ -70,6 +77,10 @@ pub(crate) struct Chunk {
         reason = "an option that can be given without a value"
     )]
     pub(crate) plan: Option<Option<PathBuf>>,
+
+    /// With --plan, write the plan to FILE as a page with a picture
+    #[arg(long, value_name = "FILE", requires = "plan")]
+    pub(crate) html: Option<PathBuf>,
 
     /// Write the plan to FILE, as JSON
     #[arg(long, value_name = "FILE")]
@@ -133,6 +144,10 @@ pub(crate) struct Rules {
     /// What to do with devices, named pipes and sockets
     #[arg(long, value_enum, value_name = "WHAT", default_value = "refuse")]
     pub(crate) special_files: SpecialFiles,
+
+    /// Compute SELinux labels from the policy in the root, instead of keeping those that files have
+    #[arg(long)]
+    pub(crate) selinux: bool,
 }
 
 /// What becomes of devices, named pipes and sockets.
@@ -161,10 +176,53 @@ pub(crate) enum CompressionFormat {
 /// What else there is to do with chunked images.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
+    Report(Report),
     Verify(Verify),
 }
 
-/// Compare an image with the root file system that it was made of
+/// Show what an update from one image to another costs
+///
+/// What is shared, what is new, and what that is to download: by layer, as all
+/// clients do, by file, and as a delta.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+    hull chunk report oci:./out:v1 oci:./out:v2 --html report.html")]
+pub(crate) struct Report {
+    /// The image that a machine has
+    #[arg(value_name = "OLD")]
+    pub(crate) old: String,
+
+    /// The image that it updates to
+    #[arg(value_name = "NEW")]
+    pub(crate) new: String,
+
+    /// Compare the lists of layers only; nothing but manifests is downloaded
+    #[arg(long)]
+    pub(crate) layers_only: bool,
+
+    /// Write the report to FILE, as a page with a picture
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+
+    /// How the report is printed
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "humanreadable"
+    )]
+    pub(crate) format: Format,
+
+    /// The platform of the images, such as linux/arm64 [default: this machine]
+    #[arg(long, value_name = "OS/ARCHITECTURE")]
+    pub(crate) platform: Option<hull_oci::Platform>,
+
+    #[command(flatten)]
+    pub(crate) auth: Auth,
+}
+
+/// Compare an image with the root file system it was made of
 ///
 /// Every entry is compared: type, mode, owner, attributes, time, links and
 /// content. Give the options that the image was made with. Exits with 1 if

@@ -9,6 +9,7 @@
 )]
 
 mod bootc;
+pub(crate) mod build_chunked_oci;
 pub(crate) mod chunk;
 pub(crate) mod host;
 pub(crate) mod images;
@@ -61,6 +62,8 @@ pub(crate) enum Verb {
     #[command(subcommand)]
     Install(install::Install),
     Chunk(Box<chunk::Chunk>),
+    #[command(name = "build-chunked-oci")]
+    BuildChunkedOci(Box<build_chunked_oci::BuildChunkedOci>),
     #[command(subcommand)]
     Image(images::Image),
     Completion(images::Completion),

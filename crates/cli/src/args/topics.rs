@@ -14,7 +14,10 @@ const TOPICS: &[(&str, &[&str])] = &[
         "Install",
         &["install to-disk", "install print-configuration"],
     ),
-    ("Build", &["chunk", "chunk verify"]),
+    (
+        "Build",
+        &["chunk", "chunk report", "chunk verify", "build-chunked-oci"],
+    ),
     (
         "Images",
         &["image list", "image pull", "image push", "image copy"],

@@ -82,6 +82,7 @@ pub(crate) fn run(
         Verb::Gc(args) => gc::run(&args, &context),
         Verb::Fsck(args) => fsck::run(&args, &context),
         Verb::Chunk(args) => chunk::run(&args, &context),
+        Verb::BuildChunkedOci(args) => chunk::run(&args.to_chunk(), &context),
         Verb::Image(Image::List(args)) => image_list::run(&args),
         Verb::Image(Image::Pull(args)) => image_pull::run(&args, &context),
         Verb::Image(Image::Push(args)) => image_copy::push(&args, &context),

@@ -20,8 +20,11 @@ use crate::failure::Failure;
 
 /// Reads the root; anything that cannot be part of an image is an error that names all of it.
 pub(super) fn directory(rootfs: &Path, rules: &Rules, bootc: bool) -> Result<Scan, Failure> {
-    let rules = scan_rules(rules, bootc)?;
-    whole(Scan::read(rootfs, &rules).map_err(ChunkError::from)?)
+    let scan_rules = scan_rules(rules, bootc)?;
+    whole(
+        Scan::read(rootfs, &scan_rules).map_err(ChunkError::from)?,
+        rules,
+    )
 }
 
 /// Pulls an image into the store and reads it, with what it says of itself.
@@ -50,7 +53,7 @@ pub(super) fn image(
         source,
     };
     let scan = Scan::read_image(tree, Box::new(open), &rules).map_err(failed)?;
-    Ok((whole(scan)?, settings))
+    Ok((whole(scan, &args.rules)?, settings))
 }
 
 /// The settings of the file, in place of those that the image came with, and changed as the options say.
@@ -61,7 +64,7 @@ pub(super) fn settings(mut settings: Settings, args: &Chunk) -> Result<Settings,
             source,
         };
         let file = File::open(path).map_err(failed)?;
-        let text = hull_sys::dir::read_at_most(file, MAX_CONFIG as u64).map_err(failed)?;
+        let text = hull_sys::dir::read_at_most(file, MAX_CONFIG).map_err(failed)?;
         settings = Settings::parse(&text).map_err(ChunkError::from)?;
     }
     for label in &args.label {
@@ -99,8 +102,12 @@ fn scan_rules(rules: &Rules, bootc: bool) -> Result<scan::Rules, Failure> {
     Ok(scan_rules)
 }
 
-fn whole(mut scan: Scan) -> Result<Scan, Failure> {
+/// A root of which all can be part of an image, with the labels that the rules want.
+fn whole(mut scan: Scan, rules: &Rules) -> Result<Scan, Failure> {
     if scan.refusals.is_empty() {
+        if rules.selinux {
+            hull_chunk::selinux::label(&mut scan).map_err(ChunkError::from)?;
+        }
         return Ok(scan);
     }
     Err(ChunkError::Refused(Refusals(std::mem::take(&mut scan.refusals))).into())

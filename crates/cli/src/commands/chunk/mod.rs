@@ -2,6 +2,7 @@
 
 mod input;
 mod plan;
+mod report;
 mod target;
 mod verify;
 
@@ -19,9 +20,8 @@ use hull_chunk::{ChunkError, plan_file};
 use hull_oci::Platform;
 
 use self::target::Target;
+use super::Context;
 use super::dump::with_store;
-use super::{Context, sources};
-use crate::args::Transport;
 use crate::args::chunk::{Action, Chunk, CompressionFormat};
 use crate::failure::Failure;
 use crate::output;
@@ -29,6 +29,7 @@ use crate::output;
 /// Makes an image of a root file system, or does what the subcommand says.
 pub(crate) fn run(args: &Chunk, context: &Context<'_>) -> Result<ExitCode, Failure> {
     match &args.action {
+        Some(Action::Report(args)) => report::run(args, context),
         Some(Action::Verify(args)) => verify::run(args, context),
         None => make(args, context),
     }
@@ -77,23 +78,19 @@ fn split(
     }
     let components = Components::find(scan, given.latest).map_err(ChunkError::from)?;
     let items = build::items(&components.all);
-    let previous = match &args.previous {
-        Some(name) => {
-            let reference = sources::reference(name, Transport::Registry)?;
-            Some(plan::previous(
-                &reference,
-                &args.auth,
-                &given.platform,
-                context,
-            )?)
-        }
-        None => None,
-    };
+    let previous = plan::previous(args, &given.platform, context)?;
     let plan = plan::make(args, &items, previous.as_ref().map(|(plan, _)| plan))?;
     if let Some(path) = &args.plan_out {
         plan::write(path, &plan_file::write(&components.all, &plan))?;
     }
     let (Some(target), None | Some(Some(_))) = (&given.target, &args.plan) else {
+        if let Some(path) = &args.html {
+            let name = args
+                .from
+                .clone()
+                .or_else(|| args.rootfs.as_ref().map(|path| path.display().to_string()));
+            report::write_plan(path, &name.unwrap_or_default(), &plan, &components.all)?;
+        }
         output::print(&plan::show(&plan, &items))?;
         return Ok(ExitCode::SUCCESS);
     };
@@ -116,10 +113,13 @@ fn split(
     };
     let built = match target {
         Target::Layout(path, _) => write(path)?,
-        Target::Other(reference) => {
-            let copying = target::copying(args, &options.description.platform, context);
-            target::through_a_layout(reference, &copying, write)?
-        }
+        Target::Other(reference) => target::through_a_layout(
+            reference,
+            args,
+            &options.description.platform,
+            context,
+            write,
+        )?,
     };
     let previous = previous.as_ref().map(|(_, manifest)| manifest);
     output::print(&target::summary(&built, previous))?;

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use hull_chunk::pack::{self, Item, Plan};
 use hull_chunk::{ChunkError, image, plan_file};
+use hull_oci::Platform;
 use hull_oci::manifest::Manifest;
-use hull_oci::{Platform, Reference};
 use hull_sys::durable;
 
 use super::super::{Context, sources};
-use crate::args::Auth;
+use crate::args::Transport;
 use crate::args::chunk::Chunk;
 use crate::failure::Failure;
 use crate::output;
@@ -23,16 +23,27 @@ const PLAN_MAX: u64 = 64 << 20;
 /// A fresh plan that is cheaper than the stable one by this factor is told of.
 const WORTH_TELLING: f64 = 1.25;
 
-/// Reads how an earlier image was packed.
+/// How an earlier image was packed: the one that was named, or the one that is where the new one goes.
 pub(super) fn previous(
-    reference: &Reference,
-    auth: &Auth,
+    args: &Chunk,
     platform: &Platform,
     context: &Context<'_>,
-) -> Result<(Plan, Manifest), Failure> {
-    let options = sources::source_options(auth, context);
-    let found = image::read_previous(reference, &options, platform);
-    Ok(found.map_err(ChunkError::from)?)
+) -> Result<Option<(Plan, Manifest)>, Failure> {
+    let options = sources::source_options(&args.auth, context);
+    let read = |name: &str| -> Result<(Plan, Manifest), Failure> {
+        let reference = sources::reference(name, Transport::Registry)?;
+        let found = image::read_previous(&reference, &options, platform);
+        Ok(found.map_err(ChunkError::from)?)
+    };
+    if let Some(name) = &args.previous {
+        return read(name).map(Some);
+    }
+    let Some(output) = args.output.as_ref().filter(|_| args.keep_to_output) else {
+        return Ok(None);
+    };
+    Ok(read(output)
+        .inspect_err(|error| output::note(&format!("note: packed afresh: {error}")))
+        .ok())
 }
 
 /// The plan that was given, that of the previous image with what is new, or a fresh one.

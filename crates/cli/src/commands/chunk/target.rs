@@ -7,6 +7,7 @@ use hull_oci::manifest::Manifest;
 use hull_oci::progress::Silent;
 use hull_oci::push::{self, CopyOptions};
 use hull_oci::{Platform, Reference};
+use hull_sys::run::Program;
 
 use super::super::{Context, sources};
 use crate::args::Transport;
@@ -43,21 +44,12 @@ pub(super) fn parse(text: &str) -> Result<Target, Failure> {
     }
 }
 
-/// How it is copied there.
-pub(super) fn copying(args: &Chunk, platform: &Platform, context: &Context<'_>) -> CopyOptions {
-    let source = sources::source_options(&args.auth, context);
-    CopyOptions {
-        target: source.clone(),
-        source,
-        platform: Some(platform.clone()),
-        ..CopyOptions::default()
-    }
-}
-
 /// Writes an image into a layout that does not stay, and copies it to where it goes.
 pub(super) fn through_a_layout(
     target: &Reference,
-    options: &CopyOptions,
+    args: &Chunk,
+    platform: &Platform,
+    context: &Context<'_>,
     write: impl FnOnce(&Path) -> Result<Built, Failure>,
 ) -> Result<Built, Failure> {
     // Images are too large for a /tmp in memory.
@@ -67,9 +59,39 @@ pub(super) fn through_a_layout(
     })?;
     let path = temporary.path().join("image");
     let built = write(&path)?;
-    let layout = Reference::parse(&format!("oci:{}", path.display()))?;
-    push::copy(&layout, target, options, &Silent)?;
+    let layout = format!("oci:{}", path.display());
+    if let Reference::Storage(_) = target {
+        into_storage(&layout, target, context)?;
+        return Ok(built);
+    }
+    let source = sources::source_options(&args.auth, context);
+    let options = CopyOptions {
+        target: source.clone(),
+        source,
+        platform: Some(platform.clone()),
+        ..CopyOptions::default()
+    };
+    push::copy(&Reference::parse(&layout)?, target, &options, &Silent)?;
     Ok(built)
+}
+
+/// Into podman's storage, which only programs of its own library write to.
+fn into_storage(layout: &str, target: &Reference, context: &Context<'_>) -> Result<(), Failure> {
+    let target = target.to_string();
+    // The policy is for images of others.
+    let arguments = ["--insecure-policy", "copy", "--quiet", layout, &target];
+    let mut skopeo = Program::new("skopeo").package("skopeo").args(arguments);
+    let environment = context.environment;
+    for (name, value) in [
+        ("HOME", &environment.home),
+        ("XDG_RUNTIME_DIR", &environment.runtime_dir),
+        ("CONTAINERS_STORAGE_CONF", &environment.storage_conf),
+    ] {
+        if let Some(value) = value {
+            skopeo = skopeo.env(name, value);
+        }
+    }
+    skopeo.run().map_err(Failure::Storage)
 }
 
 /// What was written, and how much of it a machine with the previous image fetches.

@@ -1,0 +1,124 @@
+//! SELinux labels from the policy that is in the root itself.
+
+use std::collections::HashMap;
+use std::io;
+
+use hull_erofs::ObjectId;
+use hull_erofs::selinux::{self, LabelError};
+use hull_erofs::tree::{Content, Directory, Entry as Found, Leaf, LeafId, Node, Tree};
+
+use crate::scan::{Entry, Inode, Kind, Scan};
+
+/// Labels that cannot be computed.
+#[derive(Debug, thiserror::Error)]
+pub enum SelinuxError {
+    /// Nothing says which policy there is.
+    #[error(
+        "labels cannot be computed: /etc/selinux/config of the root names no policy; leave --selinux out \
+         to keep the labels that files have"
+    )]
+    NoPolicy,
+    /// The policy.
+    #[error(transparent)]
+    Policy(#[from] LabelError<io::Error>),
+}
+
+/// Gives each entry the label that the policy of the root has for its path, in place of the one that it has.
+///
+/// Of several names of one inode the first one counts.
+pub fn label(scan: &mut Scan) -> Result<(), SelinuxError> {
+    let mut tree = to_tree(&scan.entries);
+    let read = |id: &ObjectId, size: u64| read(scan, id, size);
+    if !selinux::label(&mut tree, read)? {
+        return Err(SelinuxError::NoPolicy);
+    }
+    for entry in &mut scan.entries {
+        let labelled = match tree.lookup(&entry.path) {
+            Some(Found::Directory(directory)) => &directory.metadata,
+            Some(Found::Leaf(_, leaf)) => &leaf.metadata,
+            None => continue,
+        };
+        entry.metadata.xattrs.clone_from(&labelled.xattrs);
+    }
+    first_names_count(&mut scan.entries);
+    Ok(())
+}
+
+/// The tree of these entries. A file's content is an object whose name is the place of its entry.
+fn to_tree(entries: &[Entry]) -> Tree {
+    let mut tree = Tree::default();
+    let mut inodes: HashMap<Inode, LeafId> = HashMap::new();
+    for (place, entry) in entries.iter().enumerate() {
+        if entry.path.is_empty() {
+            tree.root.metadata = entry.metadata.clone();
+            continue;
+        }
+        let known = entry.links.and_then(|inode| inodes.get(&inode).copied());
+        let node = match (&entry.kind, known) {
+            (Kind::Directory, _) => Node::Directory(Directory {
+                metadata: entry.metadata.clone(),
+                ..Directory::default()
+            }),
+            (_, Some(leaf)) => Node::Leaf(leaf),
+            (kind, None) => Node::Leaf(tree.add_leaf(Leaf {
+                metadata: entry.metadata.clone(),
+                content: content(kind, place),
+            })),
+        };
+        if let (Some(inode), Node::Leaf(leaf)) = (entry.links, &node) {
+            inodes.insert(inode, *leaf);
+        }
+        let slash = entry.path.iter().rposition(|&byte| byte == b'/');
+        let (parent, name) = match slash {
+            Some(slash) => (&entry.path[..slash], &entry.path[slash + 1..]),
+            None => (&[][..], &entry.path[..]),
+        };
+        // A directory comes before what is in it.
+        if let Some(parent) = tree.directory_mut(parent) {
+            parent.entries.insert(name.into(), node);
+        }
+    }
+    tree
+}
+
+fn content(kind: &Kind, place: usize) -> Content {
+    match kind {
+        Kind::Regular(size) => Content::Object {
+            id: name_of(place),
+            size: *size,
+        },
+        Kind::Symlink(target) => Content::Symlink(target.clone()),
+        Kind::CharacterDevice(device) => Content::CharacterDevice(*device),
+        Kind::BlockDevice(device) => Content::BlockDevice(*device),
+        Kind::Fifo | Kind::Directory => Content::Fifo,
+    }
+}
+
+fn name_of(place: usize) -> ObjectId {
+    let mut bytes = [0; ObjectId::LEN];
+    bytes[..8].copy_from_slice(&(place as u64).to_le_bytes());
+    ObjectId::from_bytes(bytes)
+}
+
+fn read(scan: &Scan, id: &ObjectId, size: u64) -> io::Result<Vec<u8>> {
+    let place = id
+        .as_bytes()
+        .first_chunk()
+        .map(|bytes| u64::from_le_bytes(*bytes));
+    let place = place.and_then(|place| usize::try_from(place).ok());
+    let entry = place.and_then(|place| scan.entries.get(place));
+    let entry = entry.ok_or(io::ErrorKind::NotFound)?;
+    let bytes = scan.read_start(&entry.path, size)?;
+    bytes.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+fn first_names_count(entries: &mut [Entry]) {
+    let mut first: HashMap<Inode, usize> = HashMap::new();
+    for place in 0..entries.len() {
+        let Some(inode) = entries[place].links else {
+            continue;
+        };
+        let first = *first.entry(inode).or_insert(place);
+        entries[place].metadata.xattrs = entries[first].metadata.xattrs.clone();
+    }
+}
