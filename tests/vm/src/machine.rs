@@ -128,7 +128,8 @@ impl Machine {
         };
         Program::new("qemu-system-x86_64")
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
-            .args(["-machine", "q35", "-accel", "tcg,thread=multi"])
+            // Without a keyboard's controller: now and then Linux waits for ever for an emulated one.
+            .args(["-machine", "q35,i8042=off", "-accel", "tcg,thread=multi"])
             .args(["-cpu", "qemu64"])
             .args(["-smp", &self.options.processors.to_string()])
             .args(["-m", &self.options.memory_mib.to_string()])
@@ -161,7 +162,7 @@ impl Machine {
     #[must_use]
     pub fn command_by_hand(&self) -> String {
         format!(
-            "qemu-system-x86_64 -machine q35 -smp 2 -m 2048 -nographic -drive if=pflash,format=raw,readonly=on,file={FIRMWARE} \
+            "qemu-system-x86_64 -machine q35,i8042=off -smp 2 -m 2048 -nographic -drive if=pflash,format=raw,readonly=on,file={FIRMWARE} \
              -drive if=pflash,format=raw,file={} -drive if=virtio,format=raw,file={} -nic user,model=virtio,hostfwd=tcp:127.0.0.1:2222-:22",
             self.variables.display(),
             self.options.disk.display()
