@@ -18,7 +18,10 @@
 //! to a directory changes a layer.
 
 mod attribute;
+mod claims;
+mod database;
 mod dpkg;
+mod history;
 mod names;
 mod paths;
 #[cfg(test)]
@@ -29,7 +32,8 @@ use std::collections::{BTreeMap, HashMap};
 use hull_erofs::tree::Timestamp;
 
 pub use self::attribute::AttributeError;
-pub use self::dpkg::DpkgError;
+use self::claims::Claims;
+pub use self::database::DatabaseError;
 use self::paths::Paths;
 use crate::scan::{Inode, Kind, Scan};
 
@@ -88,9 +92,9 @@ pub enum ComponentsError {
     /// An attribute says something that it cannot.
     #[error(transparent)]
     Attribute(#[from] AttributeError),
-    /// dpkg's database.
+    /// The database of a package system.
     #[error(transparent)]
-    Dpkg(#[from] DpkgError),
+    Database(#[from] DatabaseError),
 }
 
 /// What a package is, as far as layers care.
@@ -121,7 +125,9 @@ impl Components {
     pub fn find(scan: &Scan, latest: Option<i64>) -> Result<Self, ComponentsError> {
         let paths = Paths::new(scan);
         let tags = attribute::read(scan)?;
-        let packages = dpkg::claim(scan, &paths)?;
+        let mut packages = Claims::new(scan, &paths);
+        dpkg::claim(&mut packages)?;
+        let packages = packages.finish();
         let mut claims: Vec<Option<String>> = (0..scan.entries.len())
             .map(|place| claim(scan, place, &tags.of_entry, &packages))
             .collect();

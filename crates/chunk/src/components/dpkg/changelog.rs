@@ -1,10 +1,6 @@
-//! Changelogs of Debian packages: when a package was built, and how often it changes.
+//! Changelogs of Debian packages: when a package changed.
 
 use jiff::fmt::rfc2822::DateTimeParser;
-
-/// The years before the newest change of the whole system that are counted.
-const WINDOW_YEARS: f64 = 2.0;
-const YEAR: f64 = 365.25 * 86400.0;
 
 /// The times of a changelog's entries, newest first, in seconds since the epoch.
 ///
@@ -22,19 +18,6 @@ pub(super) fn times(text: &[u8]) -> Vec<i64> {
         .collect()
 }
 
-/// Changes in a year, by the entries of a changelog within the years before `newest`.
-///
-/// Half an entry is added: what has not changed for years still may.
-pub(super) fn rate(times: &[i64], newest: i64) -> f64 {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "seconds of some years are exact"
-    )]
-    let recent = |time: &&i64| (newest.saturating_sub(**time) as f64) <= WINDOW_YEARS * YEAR;
-    let count = u32::try_from(times.iter().filter(recent).count()).unwrap_or(u32::MAX);
-    (f64::from(count) + 0.5) / WINDOW_YEARS
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,13 +30,5 @@ mod tests {
     #[test]
     fn an_entry_ends_with_its_time() {
         assert_eq!(times(TEXT), [1_746_879_425, 1_704_067_200]);
-    }
-
-    #[test]
-    fn old_entries_do_not_count() {
-        let newest = 1_746_879_425;
-        assert!((rate(&times(TEXT), newest) - 1.25).abs() < 1e-9);
-        assert!((rate(&times(TEXT), newest + 400 * 86400) - 0.75).abs() < 1e-9);
-        assert!((rate(&[], newest) - 0.25).abs() < 1e-9);
     }
 }

@@ -1,0 +1,57 @@
+//! What the readers of package databases have in common.
+
+use std::error::Error;
+use std::ops::Range;
+
+use crate::scan::{FullPath, Scan};
+
+/// The longest file of a database that is text, in bytes.
+const FILE_MAX: u64 = 256 * 1024 * 1024;
+
+/// A package database that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: the package database cannot be read; repair it, or --exclude it to do without")]
+pub struct DatabaseError {
+    path: FullPath,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl DatabaseError {
+    pub(super) fn new(path: &[u8], source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            path: FullPath::new(path),
+            source: source.into(),
+        }
+    }
+}
+
+/// A file of a database; nothing where there is none, or it is not part of the image.
+pub(super) fn read_file(scan: &Scan, path: &[u8]) -> Result<Option<Vec<u8>>, DatabaseError> {
+    scan.read_start(path, FILE_MAX)
+        .map_err(|error| DatabaseError::new(path, error))
+}
+
+pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    [directory, b"/", name].concat()
+}
+
+/// The places of the entries whose paths begin so.
+pub(super) fn beginning(scan: &Scan, prefix: &[u8]) -> Range<usize> {
+    let first = scan.entries.partition_point(|entry| *entry.path < *prefix);
+    let count = scan.entries[first..].partition_point(|entry| entry.path.starts_with(prefix));
+    first..first + count
+}
+
+/// The places of all that is below a directory.
+pub(super) fn below(scan: &Scan, directory: &[u8]) -> Range<usize> {
+    beginning(scan, &join(directory, b""))
+}
+
+/// The names in a directory, in order.
+pub(super) fn children<'a>(scan: &'a Scan, directory: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    let length = directory.len() + 1;
+    scan.entries[below(scan, directory)]
+        .iter()
+        .map(move |entry| &entry.path[length..])
+        .filter(|name| !name.contains(&b'/'))
+}

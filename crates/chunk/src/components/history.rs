@@ -1,0 +1,66 @@
+//! How often something changes, from what is known of its past.
+
+/// The years before the newest change of the whole system that are counted.
+const WINDOW_YEARS: f64 = 2.0;
+const YEAR: f64 = 365.25 * 86400.0;
+
+/// When a package changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum History {
+    /// The times of its changes, in seconds since the epoch.
+    Changes(Vec<i64>),
+    /// Nothing.
+    Unknown,
+}
+
+impl History {
+    /// The newest change.
+    pub(super) fn newest(&self) -> Option<i64> {
+        match self {
+            Self::Changes(times) => times.iter().copied().max(),
+            Self::Unknown => None,
+        }
+    }
+
+    /// Changes in a year, where the whole system's newest change was at `newest`.
+    ///
+    /// Half a change is added: what has not changed for years still may.
+    pub(super) fn rate(&self, newest: i64) -> Option<f64> {
+        match self {
+            Self::Changes(times) => {
+                let recent = |time: &&i64| years(**time, newest) <= WINDOW_YEARS;
+                let count = u32::try_from(times.iter().filter(recent).count()).unwrap_or(u32::MAX);
+                Some((f64::from(count) + 0.5) / WINDOW_YEARS)
+            }
+            Self::Unknown => None,
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "seconds of some years are exact"
+)]
+fn years(from: i64, to: i64) -> f64 {
+    to.saturating_sub(from) as f64 / YEAR
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assert_rate(history: &History, newest: i64, expected: f64) {
+        let rate = history.rate(newest).unwrap();
+        assert!((rate - expected).abs() < 1e-9, "{rate}");
+    }
+
+    #[test]
+    fn old_entries_do_not_count() {
+        let newest = 1_746_879_425;
+        let history = History::Changes(vec![newest, 1_704_067_200]);
+        assert_eq!(history.newest(), Some(newest));
+        assert_rate(&history, newest, 1.25);
+        assert_rate(&history, newest + 400 * 86400, 0.75);
+        assert_rate(&History::Changes(Vec::new()), newest, 0.25);
+    }
+}
