@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use hull_erofs::tree::Timestamp;
+
 use super::history::History;
 use super::paths::{Paths, split};
 use super::{Package, Packages, database};
@@ -27,6 +29,7 @@ impl<'a> Claims<'a> {
             packages: Packages {
                 owners: vec![None; scan.entries.len()],
                 brought: vec![false; scan.entries.len()],
+                shared: vec![false; scan.entries.len()],
                 ..Packages::default()
             },
             histories: Vec::new(),
@@ -34,20 +37,56 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Adds a package, which owns nothing yet; its place is what the others want.
-    pub(super) fn add(&mut self, package: Package, history: History) -> usize {
-        self.packages.all.push(package);
+    /// Adds a package of a component, which owns nothing yet; its place is what the others want.
+    ///
+    /// It was built when it changed last.
+    pub(super) fn add(&mut self, component: String, history: History) -> usize {
+        let time = history.newest().map(|seconds| Timestamp {
+            seconds,
+            nanoseconds: 0,
+        });
+        self.add_built(component, history, time)
+    }
+
+    /// The same, of a package that was built at `time`.
+    pub(super) fn add_built(
+        &mut self,
+        component: String,
+        history: History,
+        time: Option<Timestamp>,
+    ) -> usize {
+        self.packages.all.push(Package { component, time });
         self.histories.push(history);
         self.packages.all.len() - 1
+    }
+
+    /// A package came with a directory. Its path may lead through symbolic links, and be one.
+    pub(super) fn listed_directory(&mut self, path: &[u8], package: usize) {
+        if let Some(entry) = self.paths.directory(path) {
+            self.has_directory(entry, package);
+        }
+    }
+
+    /// A package came with something that is no directory.
+    pub(super) fn listed_file(&mut self, path: &[u8], package: usize) {
+        if let Some(entry) = self.paths.entry(path)
+            && self.scan.entries[entry].kind != Kind::Directory
+        {
+            self.listed(entry, package);
+        }
     }
 
     /// A package came with an entry.
     pub(super) fn listed(&mut self, entry: usize, package: usize) {
         if self.scan.entries[entry].kind == Kind::Directory {
             self.has_directory(entry, package);
-        } else {
-            self.own(entry, package);
-            self.packages.brought[entry] = true;
+            return;
+        }
+        self.own(entry, package);
+        self.packages.brought[entry] = true;
+        let (parent, _) = split(&self.scan.entries[entry].path);
+        if let Some(parent) = self.scan.find(parent) {
+            self.has_directory(parent, package);
         }
     }
 
@@ -56,16 +95,40 @@ impl<'a> Claims<'a> {
         self.packages.owners[entry].get_or_insert(package);
     }
 
-    /// No package has an entry.
-    pub(super) fn disown(&mut self, entry: usize) {
-        self.packages.owners[entry] = None;
+    /// An entry changes with every package: it is part of the rest.
+    pub(super) fn share(&mut self, entry: usize) {
+        self.packages.shared[entry] = true;
     }
 
+    /// An entry that was shared is a package's own after all.
+    pub(super) fn keep(&mut self, entry: usize, package: usize) {
+        self.packages.shared[entry] = false;
+        self.own(entry, package);
+    }
+
+    /// A package has a directory, and so all directories above it. Systems that list only the files of a package
+    /// would else leave /usr/bin to the one package that lists that.
     fn has_directory(&mut self, directory: usize, package: usize) {
         let all = &self.packages.all;
-        let same = |other: usize| all[other].component == all[package].component;
-        let owner = self.directories.entry(directory).or_insert(Some(package));
-        *owner = owner.filter(|&other| same(other));
+        let component = &all[package].component;
+        let mut directory = directory;
+        loop {
+            let known = self.directories.get(&directory).copied();
+            let owner = match known {
+                None => Some(package),
+                Some(owner) => owner.filter(|&other| all[other].component == *component),
+            };
+            if known == Some(owner) {
+                // Whoever was here before was above it, too.
+                return;
+            }
+            self.directories.insert(directory, owner);
+            let path = &self.scan.entries[directory].path;
+            let Some(parent) = self.scan.find(split(path).0).filter(|_| !path.is_empty()) else {
+                return;
+            };
+            directory = parent;
+        }
     }
 
     /// All that was claimed, with what follows from it.
@@ -73,6 +136,9 @@ impl<'a> Claims<'a> {
         self.empty_directories();
         self.derived();
         self.rates();
+        for (owner, &shared) in self.packages.owners.iter_mut().zip(&self.packages.shared) {
+            *owner = owner.filter(|_| !shared);
+        }
         self.packages
     }
 

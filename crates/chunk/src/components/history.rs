@@ -2,6 +2,8 @@
 
 /// The years before the newest change of the whole system that are counted.
 const WINDOW_YEARS: f64 = 2.0;
+/// The years that are added to the time without a change: what is new today is no change in no time.
+const FIRST_YEARS: f64 = 0.25;
 const YEAR: f64 = 365.25 * 86400.0;
 
 /// When a package changed.
@@ -9,6 +11,8 @@ const YEAR: f64 = 365.25 * 86400.0;
 pub(super) enum History {
     /// The times of its changes, in seconds since the epoch.
     Changes(Vec<i64>),
+    /// When it was built, and that it has not changed since.
+    Built(i64),
     /// Nothing.
     Unknown,
 }
@@ -18,6 +22,7 @@ impl History {
     pub(super) fn newest(&self) -> Option<i64> {
         match self {
             Self::Changes(times) => times.iter().copied().max(),
+            Self::Built(time) => Some(*time),
             Self::Unknown => None,
         }
     }
@@ -32,6 +37,7 @@ impl History {
                 let count = u32::try_from(times.iter().filter(recent).count()).unwrap_or(u32::MAX);
                 Some((f64::from(count) + 0.5) / WINDOW_YEARS)
             }
+            Self::Built(time) => Some(1.0 / (years(*time, newest).max(0.0) + FIRST_YEARS)),
             Self::Unknown => None,
         }
     }
@@ -62,5 +68,17 @@ mod tests {
         assert_rate(&history, newest, 1.25);
         assert_rate(&history, newest + 400 * 86400, 0.75);
         assert_rate(&History::Changes(Vec::new()), newest, 0.25);
+    }
+
+    #[test]
+    fn what_is_old_changes_rarely() {
+        let year = 31_557_600;
+        for (age, expected) in [(0, 4.0), (year, 0.8), (4 * year, 1.0 / 4.25), (-5, 4.0)] {
+            assert_rate(
+                &History::Built(1_700_000_000),
+                1_700_000_000 + age,
+                expected,
+            );
+        }
     }
 }

@@ -4,9 +4,10 @@
 //!
 //! 1. the attribute `user.component` of a file or of a directory above it;
 //! 2. an initramfs, and a kernel that no package owns;
-//! 3. dpkg's database: what a package lists, its own files in the database, and what
-//!    is obviously its own: compiled Python, symbolic links to its files, and what
-//!    lies below /usr in a directory that no other package has;
+//! 3. the databases of dpkg, pacman and apk: what a package lists, its own files in
+//!    the database, and what is obviously its own: compiled Python, symbolic links to its
+//!    files, and what lies below /usr in a directory that no other package has; but
+//!    not what changes in the database with every package;
 //! 4. large files, each for itself;
 //! 5. the rest.
 //!
@@ -17,6 +18,8 @@
 //! everything else, and every directory, has the time [`FIXED_TIME`]. So neither the clock of a build nor a file that was added
 //! to a directory changes a layer.
 
+mod alpm;
+mod apk;
 mod attribute;
 mod claims;
 mod database;
@@ -114,6 +117,8 @@ struct Packages {
     owners: Vec<Option<usize>>,
     /// For each entry whether its package brought it along, with its time.
     brought: Vec<bool>,
+    /// For each entry whether it changes with every package, as a database does.
+    shared: Vec<bool>,
     /// Changes in a year by component.
     rates: BTreeMap<String, f64>,
 }
@@ -127,6 +132,8 @@ impl Components {
         let tags = attribute::read(scan)?;
         let mut packages = Claims::new(scan, &paths);
         dpkg::claim(&mut packages)?;
+        alpm::claim(&mut packages)?;
+        apk::claim(&mut packages)?;
         let packages = packages.finish();
         let mut claims: Vec<Option<String>> = (0..scan.entries.len())
             .map(|place| claim(scan, place, &tags.of_entry, &packages))
@@ -224,6 +231,9 @@ fn claim(
     }
     if let Some(owner) = packages.owners.get(place).copied().flatten() {
         return Some(packages.all[owner].component.clone());
+    }
+    if packages.shared.get(place).is_some_and(|&shared| shared) {
+        return Some(REST.to_owned());
     }
     if regular.is_some() && names::is_kernel(&entry.path) {
         return Some(KERNEL.to_owned());

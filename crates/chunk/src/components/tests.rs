@@ -126,6 +126,38 @@ fn what_is_obviously_a_packages_own_goes_with_it() {
 }
 
 #[test]
+fn a_directory_that_one_package_lists_is_not_its_own_where_others_have_files() {
+    let root = Root::new();
+    root.file("usr/bin/a", b"")
+        .file("usr/bin/mine", b"")
+        .file("usr/share/base/mine", b"");
+    root.list("a", "/usr/bin/a\n");
+    root.list("base", "/usr\n/usr/bin\n/usr/share/base\n");
+    root.assert(&[
+        ("usr/bin/mine", "rest"),
+        ("usr/share/base/mine", "dpkg/base"),
+    ]);
+}
+
+#[test]
+fn a_large_database_is_no_component() {
+    let root = Root::new();
+    let large = vec![b'\n'; usize::try_from(LARGE_FILE).unwrap()];
+    root.file("usr/lib/apk/db/installed", &large)
+        .file("var/lib/dpkg/status", &large)
+        .file("usr/lib/pacman/sync/core.db", &large)
+        .dir("usr/lib/pacman/local");
+    root.list("apk-tools", "/usr/lib/apk/db\n/usr/lib/pacman\n");
+    for path in [
+        "usr/lib/apk/db/installed",
+        "var/lib/dpkg/status",
+        "usr/lib/pacman/sync/core.db",
+    ] {
+        root.assert(&[(path, REST)]);
+    }
+}
+
+#[test]
 fn a_diverted_file_is_still_its_packages() {
     let root = Root::new();
     root.file("usr/bin/x", b"").file("usr/bin/x.distrib", b"");

@@ -6,6 +6,7 @@
 
 mod bytes;
 mod content;
+mod databases;
 mod report;
 mod selinux;
 mod world;

@@ -12,7 +12,7 @@ use self::status::Stanza;
 use super::claims::Claims;
 use super::database::{DatabaseError, beginning, children, join, read_file};
 use super::history::History;
-use super::{Package, names};
+use super::names;
 use crate::scan::Scan;
 
 /// Where the database is; in images /var may lead elsewhere.
@@ -54,7 +54,7 @@ pub(super) fn claim(claims: &mut Claims<'_>) -> Result<(), DatabaseError> {
     // Other files of the database change with every package.
     for name in [&b"status"[..], b"available", b"diversions", b"statoverride"] {
         if let Some(entry) = scan.find(&join(database, name)) {
-            claims.disown(entry);
+            claims.share(entry);
         }
     }
     Ok(())
@@ -124,7 +124,7 @@ fn claim_listed(claims: &mut Claims<'_>, package: &Listed, diversions: &Diversio
         false => History::Changes(changes),
     };
     let component = names::of("dpkg", &package.stanza.source);
-    let place = claims.add(Package { component, time }, history);
+    let place = claims.add_built(component, history, time);
     for path in status::list(&package.list) {
         let moved = diversions
             .get(path)
