@@ -67,6 +67,9 @@ pub(crate) enum Failure {
     /// The image is not what its source is.
     #[error("the image differs from the root file system in {0}")]
     Differs(String),
+    /// `container lint`: there is no root to look at.
+    #[error(transparent)]
+    Lint(#[from] hull_lint::RootError),
     /// What an image says about its installation.
     #[error(transparent)]
     InstallConfig(Box<InstallConfigError>),

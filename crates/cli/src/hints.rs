@@ -55,7 +55,7 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
         Failure::Fsck(_) => (None, FAILED),
         Failure::Repair(error) => (repair(error), FAILED),
         Failure::Install(error) => (install(error), FAILED),
-        Failure::Chunk(_) | Failure::Differs(_) => (None, FAILED),
+        Failure::Chunk(_) | Failure::Differs(_) | Failure::Lint(_) => (None, FAILED),
         Failure::InstallConfig(_) | Failure::Seal(_) | Failure::Transform(_) => (
             Some("the image has to be made anew with that corrected"),
             FAILED,

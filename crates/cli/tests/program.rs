@@ -210,3 +210,51 @@ fn man_pages_and_completions_are_made_for_all_commands() {
     let printed = hull(&["completion", "bash"]);
     assert_eq!(stdout(&printed), read("hull.bash"));
 }
+
+#[test]
+fn a_root_with_something_fatal_is_reported_and_exits_with_1() {
+    let temp = tempfile::tempdir().unwrap();
+    let rootfs = temp.path().to_str().unwrap();
+    let output = hull(&["container", "lint", "--rootfs", rootfs]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = stdout(&output);
+    assert!(text.contains("\nkernel-initramfs (fatal)\n"), "{text}");
+    assert!(text.contains("\nChecks passed: "), "{text}");
+
+    let json = hull(&["container", "lint", "--rootfs", rootfs, "--format=json"]);
+    assert_eq!(json.status.code(), Some(1), "{json:?}");
+    let document: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    let listed = hull(&["container", "lint", "--list", "--format=json"]);
+    let list: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(listed.status.code(), Some(0), "{listed:?}");
+    let names = |list: &serde_json::Value| -> Vec<String> {
+        let list = list.as_array().unwrap();
+        list.iter().map(|lint| lint["name"].to_string()).collect()
+    };
+    assert_eq!(names(&document["lints"]), names(&list));
+}
+
+#[test]
+fn lints_that_are_skipped_do_not_fail_and_warnings_do_only_on_request() {
+    let temp = tempfile::tempdir().unwrap();
+    let rootfs = temp.path().to_str().unwrap();
+    let fatal = [
+        "baseimage-root",
+        "api-base-directories",
+        "kernel-initramfs",
+        "systemd-boot",
+    ];
+    let mut arguments = vec!["container", "lint", "--rootfs", rootfs];
+    arguments.extend(fatal.iter().flat_map(|name| ["--skip", name]));
+    let output = hull(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(stdout(&output).contains("nonempty-boot (warning)"));
+    arguments.push("--fatal-warnings");
+    assert_eq!(hull(&arguments).status.code(), Some(1));
+
+    let unknown = hull(&["container", "lint", "--skip", "no-such-lint"]);
+    assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
+    let gone = hull(&["container", "lint", "--rootfs", "/nowhere/root"]);
+    assert_eq!(gone.status.code(), Some(1), "{gone:?}");
+    assert!(stderr(&gone).contains("/nowhere/root"), "{gone:?}");
+}

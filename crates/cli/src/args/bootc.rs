@@ -45,8 +45,13 @@ const VERBS: &[(&str, &str)] = &[
         "`hull upgrade` says what of /etc is in conflict",
     ),
     (
-        "container",
-        "hull does not check images before they are pulled",
+        "inspect",
+        "`hull install print-configuration IMAGE --all` says what an image asks for",
+    ),
+    ("ukify", "hull starts kernel and initrd by themselves"),
+    (
+        "split-kernel-and-rootfs",
+        "hull starts kernel and initrd where they are, in /usr/lib/modules",
     ),
     ("delete-deployment", "`hull gc` removes what nothing needs"),
     ("loader-entries", "`hull status` lists the entries"),

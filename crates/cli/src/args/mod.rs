@@ -11,6 +11,7 @@
 mod bootc;
 pub(crate) mod build_chunked_oci;
 pub(crate) mod chunk;
+pub(crate) mod container;
 pub(crate) mod host;
 pub(crate) mod images;
 pub(crate) mod install;
@@ -64,6 +65,8 @@ pub(crate) enum Verb {
     Chunk(Box<chunk::Chunk>),
     #[command(name = "build-chunked-oci")]
     BuildChunkedOci(Box<build_chunked_oci::BuildChunkedOci>),
+    #[command(subcommand)]
+    Container(container::Container),
     #[command(subcommand)]
     Image(images::Image),
     Completion(images::Completion),

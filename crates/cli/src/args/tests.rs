@@ -159,6 +159,9 @@ fn lines_made_for_bootc_are_understood() {
          --root-ssh-authorized-keys /keys --root-size 10G /dev/vda",
         "bootc install print-configuration --all",
         "bootc image list --type host --format json",
+        "bootc container lint",
+        "bootc container lint --rootfs /r --fatal-warnings --no-truncate --skip kernel --skip utf8",
+        "bootc container lint --list",
         "bootc completion bash",
     ] {
         assert!(parsed(line).is_ok(), "{line}: {:?}", parsed(line));
@@ -230,6 +233,10 @@ fn what_only_bootc_has_is_refused_by_name_with_what_to_do_instead() {
             "hull has no `--soft-reboot`: ",
         ),
         (&["hull", "upgrade", "--tag", "v2"], "`hull switch` follows"),
+        (
+            &["hull", "container", "ukify"],
+            "hull starts kernel and initrd",
+        ),
         (&["hull", "usr-overlay"], "hull has no `usr-overlay`: "),
         (
             &["hull", "install", "to-filesystem", "/mnt"],

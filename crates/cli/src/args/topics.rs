@@ -16,7 +16,13 @@ const TOPICS: &[(&str, &[&str])] = &[
     ),
     (
         "Build",
-        &["chunk", "chunk report", "chunk verify", "build-chunked-oci"],
+        &[
+            "chunk",
+            "chunk report",
+            "chunk verify",
+            "build-chunked-oci",
+            "container lint",
+        ],
     ),
     (
         "Images",

@@ -3,6 +3,7 @@
 mod boot_report;
 mod chunk;
 mod completion;
+mod container_lint;
 mod dump;
 mod fsck;
 mod gc;
@@ -30,6 +31,7 @@ use std::process::ExitCode;
 use hull_deploy::machine::Machine;
 use hull_deploy::running;
 
+use crate::args::container::Container;
 use crate::args::images::Image;
 use crate::args::install::Install;
 use crate::args::{Cli, Verb};
@@ -83,6 +85,7 @@ pub(crate) fn run(
         Verb::Fsck(args) => fsck::run(&args, &context),
         Verb::Chunk(args) => chunk::run(&args, &context),
         Verb::BuildChunkedOci(args) => chunk::run(&args.to_chunk(), &context),
+        Verb::Container(Container::Lint(args)) => container_lint::run(&args),
         Verb::Image(Image::List(args)) => image_list::run(&args),
         Verb::Image(Image::Pull(args)) => image_pull::run(&args, &context),
         Verb::Image(Image::Push(args)) => image_copy::push(&args, &context),

@@ -3,6 +3,7 @@
 pub(crate) mod fsck;
 pub(crate) mod gc;
 pub(crate) mod history;
+pub(crate) mod lint;
 pub(crate) mod quantity;
 pub(crate) mod rollback;
 pub(crate) mod status;
