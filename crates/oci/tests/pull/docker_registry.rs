@@ -34,6 +34,14 @@ impl DockerRegistry {
         Self::with_config("tls: {certificate: TEMP/cert.pem, key: TEMP/key.pem}", "")
     }
 
+    /// It speaks HTTPS, with a certificate that was good on one day of 2020.
+    pub(crate) fn with_expired_certificate() -> Self {
+        Self::with_config(
+            "tls: {certificate: TEMP/expired.pem, key: TEMP/key.pem}",
+            "",
+        )
+    }
+
     /// It speaks HTTPS, and sends everybody to this token service.
     pub(crate) fn with_token_service(realm: &str) -> Self {
         Self::with_config(
@@ -180,6 +188,7 @@ fn make_certificate(dir: &Path) {
         .arg(dir.join("cert.pem"))
         .run()
         .unwrap();
+    make_expired(dir);
     // As skopeo's --dest-cert-dir wants them.
     for (from, to) in [
         ("cert.pem", "ca.crt"),
@@ -188,4 +197,60 @@ fn make_certificate(dir: &Path) {
     ] {
         std::fs::copy(dir.join(from), dir.join(to)).unwrap();
     }
+}
+
+/// The same once more, of the past. Only `openssl ca` takes any dates.
+fn make_expired(dir: &Path) {
+    let text = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let write = |name: &str, content: &str| {
+        let mut file = File::create(dir.join(name)).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+    };
+    write("index.txt", "");
+    write("serial", "01\n");
+    write(
+        "ca.cnf",
+        &format!(
+            "[ca]\ndefault_ca=own\n[own]\ndatabase={}\nserial={}\nnew_certs_dir={}\ndefault_md=sha256\npolicy=any\n\
+             x509_extensions=server\n[any]\ncommonName=supplied\n\
+             [server]\nsubjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n",
+            text("index.txt"),
+            text("serial"),
+            dir.display()
+        ),
+    );
+    let (key, request) = (text("key.pem"), text("request.pem"));
+    let openssl = Program::new("openssl").package("openssl");
+    openssl
+        .clone()
+        .args([
+            "req", "-new", "-subj", "/CN=test", "-key", &key, "-out", &request,
+        ])
+        .run()
+        .unwrap();
+    openssl
+        .args([
+            "ca",
+            "-batch",
+            "-notext",
+            "-selfsign",
+            "-config",
+            &text("ca.cnf"),
+        ])
+        .args([
+            "-startdate",
+            "20200101000000Z",
+            "-enddate",
+            "20200102000000Z",
+        ])
+        .args([
+            "-keyfile",
+            &key,
+            "-in",
+            &request,
+            "-out",
+            &text("expired.pem"),
+        ])
+        .run()
+        .unwrap();
 }

@@ -45,6 +45,25 @@ fn a_registry_is_trusted_by_its_own_certificate_authority() {
 }
 
 #[test]
+fn a_certificate_that_has_expired_is_refused_and_said_to_have() {
+    let registry = DockerRegistry::with_expired_certificate();
+    let temp = tempfile::tempdir().unwrap();
+    let host = temp
+        .path()
+        .join(format!("certs.d/127.0.0.1:{}", registry.port));
+    std::fs::create_dir_all(&host).unwrap();
+    std::fs::copy(registry.path("expired.pem"), host.join("ca.crt")).unwrap();
+    let local = LocalStore::new();
+    let name = registry.name("debian:stable");
+    let error = show(&local.pull_with(&name, &verifying(temp.path())).unwrap_err());
+    let place = format!("127.0.0.1:{}", registry.port);
+    assert!(
+        error.contains("expired") && error.contains(&place),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_registry_that_wants_a_client_certificate_gets_it() {
     let registry = DockerRegistry::with_client_certificates();
     let temp = tempfile::tempdir().unwrap();
