@@ -180,7 +180,26 @@ impl Contents {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::io::Write;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic_or_run_on(
+            bytes in proptest::collection::vec(any::<u8>(), 0..400),
+            place in 0_usize..300,
+            value in any::<u8>(),
+        ) {
+            // Neither random bytes nor a whole archive with one byte changed.
+            drop(read(&*bytes));
+            let mut whole = cpio(&["init", "usr/lib/hull/setup-root"]);
+            let place = place % whole.len();
+            whole[place] = value;
+            if let Ok(contents) = read(&*whole) {
+                prop_assert!(contents.unknown.is_none() || place == 0);
+            }
+        }
+    }
 
     /// An archive with empty files of these names.
     pub(crate) fn cpio(names: &[&str]) -> Vec<u8> {

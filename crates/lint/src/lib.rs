@@ -1,7 +1,7 @@
 //! What is wrong with a root file system that is to become the image of an operating system.
 //!
 //! ```text
-//! directory ─root─▶ names, read once ─lints─▶ findings, each with its path and what to do
+//! directory or image ─root─▶ names, read once ─lints─▶ findings, each with its path and what to do
 //! ```
 //!
 //! A [`Lint`] is a pure function over a [`Root`]. Those that bootc has keep bootc's names, so that
@@ -16,6 +16,7 @@ mod bound_images;
 mod config;
 mod finding;
 mod initrd;
+mod labels;
 mod layout;
 mod leftovers;
 mod lints;

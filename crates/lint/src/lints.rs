@@ -2,7 +2,7 @@
 
 use crate::finding::{Finding, Verdict};
 use crate::root::Root;
-use crate::{accounts, boot, bound_images, config, layout, leftovers, names, tmpfiles};
+use crate::{accounts, boot, bound_images, config, labels, layout, leftovers, names, tmpfiles};
 
 /// How bad it is when a lint finds something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,6 +264,12 @@ pub const LINTS: &[Lint] = &[
         Warning,
         "there is no file that hull chunk refuses",
         names::chunkable,
+    ),
+    lint(
+        "labels",
+        Warning,
+        "an image has the label containers.bootc=1, and a version",
+        labels::labels,
     ),
     lint(
         "os-release",

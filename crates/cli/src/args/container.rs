@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use hull_lint::LINTS;
 
-use super::Format;
+use super::{Auth, Format};
 
 /// Look at a root file system that is to become an image
 #[derive(Debug, Subcommand)]
@@ -14,7 +14,7 @@ pub(crate) enum Container {
     Lint(Lint),
 }
 
-/// Find what is wrong with a root before it becomes an image
+/// Find what is wrong with an image or a root
 ///
 /// Checks what a machine needs to boot it, what hull would refuse when the
 /// image is split or installed, and what a build should not leave behind. Each
@@ -24,12 +24,20 @@ pub(crate) enum Container {
 Examples:
   As the last line of a Containerfile:
       RUN hull container lint --fatal-warnings --skip sysusers
+  An image, before it goes to the machines:
+      hull container lint --image oci:./out:v1
   A directory, with all findings, for a program:
       hull container lint --rootfs ./rootfs --format json")]
 pub(crate) struct Lint {
     /// The root file system; what lies on other mounts below it is left out
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub(crate) rootfs: PathBuf,
+
+    /// An image, in place of a directory
+    ///
+    /// From anywhere that hull pulls from. It needs its size, unpacked, in /var/tmp.
+    #[arg(long, value_name = "IMAGE", conflicts_with = "rootfs")]
+    pub(crate) image: Option<String>,
 
     /// Exit with 1 if there are warnings
     #[arg(long)]
@@ -60,4 +68,7 @@ pub(crate) struct Lint {
         default_value = "humanreadable"
     )]
     pub(crate) format: Format,
+
+    #[command(flatten)]
+    pub(crate) auth: Auth,
 }

@@ -85,7 +85,7 @@ pub(crate) fn run(
         Verb::Fsck(args) => fsck::run(&args, &context),
         Verb::Chunk(args) => chunk::run(&args, &context),
         Verb::BuildChunkedOci(args) => chunk::run(&args.to_chunk(), &context),
-        Verb::Container(Container::Lint(args)) => container_lint::run(&args),
+        Verb::Container(Container::Lint(args)) => container_lint::run(&args, &context),
         Verb::Image(Image::List(args)) => image_list::run(&args),
         Verb::Image(Image::Pull(args)) => image_pull::run(&args, &context),
         Verb::Image(Image::Push(args)) => image_copy::push(&args, &context),

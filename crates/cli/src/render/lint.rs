@@ -94,10 +94,11 @@ impl Counts {
 }
 
 /// The same for programs, with all findings.
-pub(crate) fn document(rootfs: &Path, outcomes: &[Outcome]) -> Value {
+pub(crate) fn document(rootfs: &Path, image: Option<&str>, outcomes: &[Outcome]) -> Value {
     let counts = Counts::of(outcomes);
     json!({
-        "rootfs": rootfs.to_string_lossy(),
+        "rootfs": image.is_none().then(|| rootfs.to_string_lossy()),
+        "image": image,
         "passed": counts.passed,
         "skipped": counts.skipped,
         "warnings": counts.warnings,
@@ -215,7 +216,7 @@ Fatal: 1
     #[test]
     fn programs_are_given_all_findings_and_the_results_of_all_lints() {
         let outcomes = [found("var-log", &["/a"; 7]), found("kernel", &[])];
-        let document = document(Path::new("/r"), &outcomes);
+        let document = document(Path::new("/r"), None, &outcomes);
         assert_eq!(
             document["lints"][0]["findings"].as_array().unwrap().len(),
             7

@@ -1,18 +1,24 @@
 //! A root file system, read once: what names it has, and their contents where they are asked for.
 
 mod directory;
+mod image;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use hull_chunk::scan::{Refusal, Rules, Scan};
+use hull_erofs::tree::Tree;
 use hull_sys::dir;
 use rustix::fs::{FileType, OFlags};
+
+pub use image::OpenObject;
 
 /// So many symbolic links are followed for one name, as the kernel does.
 const MAX_LINKS: usize = 40;
@@ -38,20 +44,36 @@ pub enum Kind {
 /// A root file system that was read.
 ///
 /// Paths are bytes: components between single slashes, without one in front.
-#[derive(Debug)]
 pub struct Root {
     entries: BTreeMap<Box<[u8]>, Kind>,
     unreadable: Vec<(Box<[u8]>, io::Error)>,
     refusals: Vec<Refusal>,
-    contents: OwnedFd,
+    contents: Contents,
+    labels: Option<BTreeMap<String, String>>,
     running: bool,
+}
+
+/// Where the contents are.
+enum Contents {
+    Directory(OwnedFd),
+    Image { tree: Tree, open: OpenObject },
+}
+
+impl fmt::Debug for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Root")
+            .field("names", &self.entries.len())
+            .field("labels", &self.labels)
+            .field("running", &self.running)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The root itself cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the root file system {} cannot be read", path.display())]
+#[error("the root file system {path} cannot be read")]
 pub struct RootError {
-    path: PathBuf,
+    path: String,
     source: io::Error,
 }
 
@@ -60,24 +82,54 @@ impl Root {
     /// container that is being built gives what becomes the image.
     pub fn read(path: &Path) -> Result<Self, RootError> {
         let failed = |source: io::Error| RootError {
-            path: path.to_owned(),
+            path: path.display().to_string(),
             source,
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, rustix::fs::Mode::empty())
             .map_err(|e| failed(e.into()))?;
         let (entries, unreadable) = directory::read(&root).map_err(failed)?;
-        let mut rules = Rules::default();
-        // What lies in /boot has a lint of its own.
-        rules.allow_boot = true;
-        let scan = Scan::read(path, &rules).map_err(|e| failed(io::Error::other(e)))?;
+        let scan = Scan::read(path, &chunk_rules()).map_err(|e| failed(io::Error::other(e)))?;
         Ok(Self {
             entries,
             unreadable,
             refusals: scan.refusals,
-            contents: root,
+            contents: Contents::Directory(root),
+            labels: None,
             running: path == Path::new("/"),
         })
+    }
+
+    /// Reads the merged tree of an image, whose objects `open` gives; `name` is for errors.
+    pub fn of_image(
+        name: &str,
+        tree: Tree,
+        open: OpenObject,
+        labels: BTreeMap<String, String>,
+    ) -> Result<Self, RootError> {
+        let objects = Arc::clone(&open);
+        let scan = Scan::read_image(
+            tree.clone(),
+            Box::new(move |id| objects(id)),
+            &chunk_rules(),
+        );
+        let scan = scan.map_err(|source| RootError {
+            path: name.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            entries: image::read(&tree),
+            unreadable: Vec::new(),
+            refusals: scan.refusals,
+            contents: Contents::Image { tree, open },
+            labels: Some(labels),
+            running: false,
+        })
+    }
+
+    /// The labels of an image; a directory has none.
+    pub(crate) fn labels(&self) -> Option<&BTreeMap<String, String>> {
+        self.labels.as_ref()
     }
 
     /// Whether it is the root that this program runs in: an engine may have put files into it that
@@ -174,20 +226,23 @@ impl Root {
     }
 
     /// Opens a regular file, links followed inside of the root; nothing where there is none.
-    pub(crate) fn open(&self, path: &str) -> io::Result<Option<File>> {
+    pub(crate) fn open(&self, path: &str) -> io::Result<Option<Box<dyn Read>>> {
         let Some((path, kind)) = self.resolve(path.as_bytes()) else {
             return Ok(None);
         };
-        let odd = || io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
         if !matches!(kind, Kind::Regular(_)) {
-            return Err(odd());
+            return Err(not_a_file());
         }
+        let root = match &self.contents {
+            Contents::Directory(root) => root,
+            Contents::Image { tree, open } => return image::open(tree, open, path).map(Some),
+        };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = File::from(dir::open_beneath(&self.contents, path, flags)?);
+        let file = File::from(dir::open_beneath(root, path, flags)?);
         let stat = rustix::fs::fstat(&file)?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Ok(Some(file)),
-            _ => Err(odd()),
+            FileType::RegularFile => Ok(Some(Box::new(file))),
+            _ => Err(not_a_file()),
         }
     }
 
@@ -211,6 +266,17 @@ impl Root {
         let invalid = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text");
         text.map(Some).map_err(invalid)
     }
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")
+}
+
+/// What `hull chunk` takes; what lies in /boot has a lint of its own.
+fn chunk_rules() -> Rules {
+    let mut rules = Rules::default();
+    rules.allow_boot = true;
+    rules
 }
 
 /// The components of a path, the first one last.
