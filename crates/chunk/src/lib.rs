@@ -13,6 +13,8 @@
 pub mod build;
 pub mod components;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod image;
 pub mod layer;
 pub mod pack;

@@ -14,6 +14,33 @@ fn main() {
     };
     images(Path::new(corpus), Path::new(out));
     archives(Path::new(out));
+    keep(Path::new(out), "rpm_header", "package", &rpm_header());
+}
+
+/// A package with a file and a directory.
+fn rpm_header() -> Vec<u8> {
+    let words = |words: &[u32]| -> Vec<u8> {
+        let bytes = words.iter().flat_map(|word| word.to_be_bytes());
+        bytes.collect()
+    };
+    let values: [(u32, u32, u32, Vec<u8>); 8] = [
+        (1000, 6, 1, b"bash\0".to_vec()),
+        (1006, 4, 1, words(&[1_700_000_000])),
+        (1030, 3, 2, words(&[0o100_644 << 16 | 0o40_755])),
+        (1037, 4, 2, words(&[0, 64])),
+        (1044, 6, 1, b"bash-5-1.src.rpm\0".to_vec()),
+        (1116, 4, 2, words(&[0, 1])),
+        (1117, 8, 2, b"bash\0lib\0".to_vec()),
+        (1118, 8, 2, b"/usr/bin/\0/\0".to_vec()),
+    ];
+    let (mut index, mut data) = (Vec::new(), Vec::new());
+    for (tag, kind, count, bytes) in &values {
+        let offset = u32::try_from(data.len()).expect("it is short");
+        index.extend(words(&[*tag, *kind, offset, *count]));
+        data.extend(bytes);
+    }
+    let length = u32::try_from(data.len()).expect("it is short");
+    [words(&[8, length]), index, data].concat()
 }
 
 fn keep(out: &Path, target: &str, name: &str, content: &[u8]) {

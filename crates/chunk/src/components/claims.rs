@@ -41,7 +41,18 @@ impl<'a> Claims<'a> {
     ///
     /// It was built when it changed last.
     pub(super) fn add(&mut self, component: String, history: History) -> usize {
-        let time = history.newest().map(|seconds| Timestamp {
+        let built = history.newest();
+        self.add_at(component, history, built)
+    }
+
+    /// The same, of a package that was built so many seconds after the epoch.
+    pub(super) fn add_at(
+        &mut self,
+        component: String,
+        history: History,
+        built: Option<i64>,
+    ) -> usize {
+        let time = built.map(|seconds| Timestamp {
             seconds,
             nanoseconds: 0,
         });
@@ -187,9 +198,11 @@ impl<'a> Claims<'a> {
     }
 
     /// The package that alone has the directory, below /usr: elsewhere people put their own files there.
+    /// What package managers write into /usr/lib/sysimage is about all packages.
     fn only_owner_of_directory(&self, entry: usize) -> Option<usize> {
         let path = &self.scan.entries[entry].path;
-        if !path.starts_with(b"usr/") || path.starts_with(b"usr/local/") {
+        let elsewhere = [&b"usr/local/"[..], b"usr/lib/sysimage/"];
+        if !path.starts_with(b"usr/") || elsewhere.iter().any(|not| path.starts_with(not)) {
             return None;
         }
         let directory = self.scan.find(split(path).0)?;

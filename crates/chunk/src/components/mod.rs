@@ -4,7 +4,7 @@
 //!
 //! 1. the attribute `user.component` of a file or of a directory above it;
 //! 2. an initramfs, and a kernel that no package owns;
-//! 3. the databases of dpkg, pacman and apk: what a package lists, its own files in
+//! 3. the databases of dpkg, rpm, pacman and apk: what a package lists, its own files in
 //!    the database, and what is obviously its own: compiled Python, symbolic links to its
 //!    files, and what lies below /usr in a directory that no other package has; but
 //!    not what changes in the database with every package;
@@ -27,6 +27,7 @@ mod dpkg;
 mod history;
 mod names;
 mod paths;
+mod rpm;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +39,8 @@ pub use self::attribute::AttributeError;
 use self::claims::Claims;
 pub use self::database::DatabaseError;
 use self::paths::Paths;
+#[cfg(fuzzing)]
+pub use self::rpm::fuzz as fuzz_rpm_header;
 use crate::scan::{Inode, Kind, Scan};
 
 /// The time of directories, and of what no package owns: a second after the
@@ -132,6 +135,7 @@ impl Components {
         let tags = attribute::read(scan)?;
         let mut packages = Claims::new(scan, &paths);
         dpkg::claim(&mut packages)?;
+        rpm::claim(&mut packages)?;
         alpm::claim(&mut packages)?;
         apk::claim(&mut packages)?;
         let packages = packages.finish();

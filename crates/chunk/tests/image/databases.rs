@@ -8,6 +8,7 @@ use std::path::Path;
 use hull_chunk::components::Components;
 use hull_chunk::scan::{Rules, Scan};
 use hull_sys::run::Program;
+use rusqlite::Connection;
 
 use crate::world::{Made, Recipe, Root};
 
@@ -80,7 +81,7 @@ impl System {
         let (alpha, beta) = (name("alpha"), name("beta"));
         let first = make(None);
         let names: Vec<_> = first.plan.places().into_keys().collect();
-        assert_eq!(names, [&alpha, &beta, "rest"]);
+        assert_eq!(names, sorted([&alpha, &beta, "rest"]));
 
         root.file("usr/lib/python3/__pycache__/beta.cpython-313.pyc", b"2");
         fs::remove_file(root.at("usr/bin/b")).unwrap();
@@ -94,9 +95,8 @@ impl System {
 
         (self.install)(&root, &[self::beta("2")]);
         let fourth = make(Some(&third));
-        let mut changed = fourth.new_since(&third);
-        changed.sort_unstable();
-        assert_eq!(changed, [&beta, "rest"]);
+        let changed = sorted(fourth.new_since(&third));
+        assert_eq!(changed, sorted([&beta, "rest"]));
     }
 
     /// No file of a package is newer than the package.
@@ -109,6 +109,12 @@ impl System {
             assert_eq!(components.times[place].seconds, BUILT, "{path}");
         }
     }
+}
+
+fn sorted<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut names: Vec<_> = names.into_iter().collect();
+    names.sort_unstable();
+    names
 }
 
 fn write(path: &Path, text: &str) {
@@ -126,6 +132,144 @@ fn assert_refused(root: &Root, path: &str, why: &str) {
     let shown = shown.join(": ");
     assert!(shown.starts_with(path), "{shown}");
     assert!(shown.contains(why), "{shown}");
+}
+
+const RPMDB: &str = "usr/lib/sysimage/rpm/rpmdb.sqlite";
+
+/// Builds packages and installs them with rpm.
+fn rpm(root: &Root, packages: &[Package]) {
+    let work = tempfile::tempdir().unwrap();
+    let at = |name: &str| work.path().join(name);
+    let define = |name: &str, value: &str| format!("--define={name} {value}");
+    for package in packages {
+        let specification = at(&format!("{}.spec", package.name));
+        write(&specification, &package.specification());
+        Program::new("rpmbuild")
+            .env("SOURCE_DATE_EPOCH", BUILT.to_string())
+            .arg("-bb")
+            .arg(define("_topdir", &at("build").display().to_string()))
+            .arg(define("_rpmdir", &at("out").display().to_string()))
+            .arg(define("__os_install_post", "%{nil}"))
+            .arg(define("use_source_date_epoch_as_buildtime", "1"))
+            .arg(&specification)
+            .run()
+            .unwrap();
+    }
+    let built = fs::read_dir(at("out/noarch")).unwrap();
+    // Debian's rpm wants to hear that this is not for Debian.
+    let install = Program::new("rpm")
+        .arg("--root")
+        .arg(root.path())
+        .arg("--dbpath=/usr/lib/sysimage/rpm")
+        .arg("--force-debian")
+        .arg("--nodeps")
+        .arg("--upgrade");
+    let install = built.fold(install, |rpm, file| rpm.arg(file.unwrap().path()));
+    install.run().unwrap();
+}
+
+/// Opens the database to change it; its indices may then say something else.
+fn open_rpmdb(root: &Root) -> Connection {
+    let database = Connection::open(root.at(RPMDB)).unwrap();
+    database.pragma_update(None, "foreign_keys", false).unwrap();
+    database
+}
+
+impl Package {
+    fn specification(&self) -> String {
+        let (name, source, version) = (self.name, self.source, self.version);
+        let (of_binary, binary) = match name == source {
+            true => (String::new(), String::new()),
+            false => (
+                format!("-n {name}"),
+                format!("%package -n {name}\nSummary: x\n%description -n {name}\n"),
+            ),
+        };
+        let mut text = format!(
+            "Name: {source}\nVersion: {version}\nRelease: 1\nSummary: x\nLicense: x\n\
+             BuildArch: noarch\n%description\n{binary}%install\n"
+        );
+        for (path, content) in &self.files {
+            text += &format!(
+                "mkdir -p $(dirname %{{buildroot}}/{path})\n\
+                 printf %%s '{content}' > %{{buildroot}}/{path}\n"
+            );
+        }
+        text += &format!("%files {of_binary}\n%ghost /etc/machine\n");
+        for (path, _) in &self.files {
+            text += &format!("/{path}\n");
+        }
+        text + "%changelog\n* Tue Nov 14 2023 A <a@example.org> - 1-1\n- New.\n"
+    }
+}
+
+const RPM: System = System {
+    kind: "rpm",
+    install: rpm,
+};
+
+#[test]
+fn a_package_of_rpm_changes_its_layer_and_the_rest() {
+    RPM.assert_changes_stay_in_their_layers();
+    RPM.assert_times_are_of_the_build();
+}
+
+#[test]
+fn a_database_of_rpm_is_read_from_an_image_too_and_nothing_is_written_beside_it() {
+    let root = RPM.root();
+    let out = tempfile::tempdir().unwrap();
+    let state = || Scan::read(root.path(), &Rules::default()).unwrap().entries;
+    let before = state();
+    let first = Recipe::default().make(root.path(), &out.path().join("first"));
+    assert_eq!(state(), before);
+    let again = Recipe::default().make_again(&out.path().join("first"), &out.path().join("again"));
+    assert_eq!(again.built.manifest, first.built.manifest);
+}
+
+/// A program that was killed left changes beside the database, that are to count.
+#[test]
+fn changes_beside_the_database_of_rpm_are_read_with_it() {
+    let (root, killed) = (RPM.root(), RPM.root());
+    let database = open_rpmdb(&root);
+    database.pragma_update(None, "journal_mode", "wal").unwrap();
+    let sql = "DELETE FROM Packages WHERE hnum = (SELECT hnum FROM Name WHERE key = 'beta')";
+    assert_eq!(database.execute(sql, []).unwrap(), 1);
+    let log = format!("{RPMDB}-wal");
+    killed.file(RPMDB, &fs::read(root.at(RPMDB)).unwrap());
+    killed.file(&log, &fs::read(root.at(&log)).unwrap());
+    let out = tempfile::tempdir().unwrap();
+    let made = Recipe::default().make(killed.path(), &out.path().join("oci"));
+    let names: Vec<_> = made.plan.places().into_keys().collect();
+    assert_eq!(names, ["rest", "rpm/alpha"]);
+}
+
+#[test]
+fn a_database_of_rpm_that_is_broken_is_named() {
+    let root = RPM.root();
+    let path = format!("/{RPMDB}: ");
+    let whole = fs::read(root.at(RPMDB)).unwrap();
+    for (sql, why) in [
+        ("UPDATE Packages SET blob = x'00'", "length"),
+        (
+            "DROP TABLE Packages; CREATE VIEW Packages AS SELECT 1 AS hnum, x'00' AS blob",
+            "no table",
+        ),
+    ] {
+        open_rpmdb(&root).execute_batch(sql).unwrap();
+        assert_refused(&root, &path, why);
+        root.file(RPMDB, &whole);
+    }
+    root.file(RPMDB, &whole[..whole.len() / 2]);
+    assert_refused(&root, &path, "malformed");
+    root.file(RPMDB, b"no database at all");
+    assert_refused(&root, &path, "not a database");
+}
+
+#[test]
+fn databases_of_rpm_in_old_formats_are_named() {
+    let root = Root::empty();
+    root.file("var/lib/rpm/Packages", b"0");
+    assert_refused(&root, "/var/lib/rpm/Packages: ", "Berkeley DB");
 }
 
 /// Writes what apk does: its programs are not in Debian.
