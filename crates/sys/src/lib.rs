@@ -11,4 +11,5 @@ pub mod mount;
 pub mod namespace;
 pub mod run;
 pub mod sha512;
+pub mod status;
 pub mod verity;

@@ -7,22 +7,23 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use hull_erofs::tree::{Device, MAX_DEPTH, Metadata, Timestamp};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
+use hull_erofs::tree::{Device, MAX_DEPTH, Metadata, Timestamp, Xattrs};
+use hull_sys::status::{Mount, Status};
+use rustix::fs::{FileType, Mode, OFlags};
 
 use super::rules::{self, Verdict};
 use super::{Entry, Found, Inode, Kind, PATH_MAX, Reason, Rules, SpecialFiles, attributes};
 
 /// Reads what is below an opened root.
 pub(super) fn read(root: BorrowedFd<'_>, rules: &Rules) -> io::Result<Found> {
-    let seen = Seen::of(root, c"")?;
+    let seen = Status::of(root, c"")?;
     let mut walk = Walk {
         rules,
         mount: seen.mount,
         found: Found::default(),
     };
     let xattrs = attributes::read(&attributes::of_directory(root))?;
-    let entry = seen.entry(b"", Kind::Directory, xattrs);
+    let entry = entry(&seen, b"", Kind::Directory, xattrs);
     walk.found.entries.push(entry);
     walk.directory(root, &mut Vec::new(), 0)?;
     Ok(walk.found)
@@ -30,10 +31,10 @@ pub(super) fn read(root: BorrowedFd<'_>, rules: &Rules) -> io::Result<Found> {
 
 /// Whether an open file is a regular one that has the length and the time of this entry.
 pub(super) fn is_unchanged(entry: &Entry, file: impl AsFd) -> io::Result<bool> {
-    let seen = Seen::of(file.as_fd(), c"")?;
-    Ok(seen.type_ == FileType::RegularFile
+    let seen = Status::of(file.as_fd(), c"")?;
+    Ok(seen.kind == FileType::RegularFile
         && entry.kind == Kind::Regular(seen.size)
-        && entry.metadata.mtime == seen.mtime)
+        && entry.metadata.mtime == mtime(&seen))
 }
 
 struct Walk<'a> {
@@ -77,9 +78,9 @@ impl Walk<'_> {
             self.found.skip(path);
             return Ok(());
         }
-        let seen = Seen::of(dir, name)?;
+        let seen = Status::of(dir, name)?;
         let mounted = seen.mount != self.mount;
-        if mounted && seen.type_ != FileType::Directory {
+        if mounted && seen.kind != FileType::Directory {
             self.found.skip(path);
             return Ok(());
         }
@@ -106,7 +107,7 @@ impl Walk<'_> {
             None => return Ok(()),
         };
         let is_directory = kind == Kind::Directory;
-        self.found.entries.push(seen.entry(path, kind, xattrs));
+        self.found.entries.push(entry(&seen, path, kind, xattrs));
         if !is_directory {
             return Ok(());
         }
@@ -147,23 +148,23 @@ impl Walk<'_> {
         dir: BorrowedFd<'_>,
         name: &CStr,
         path: &[u8],
-        seen: &Seen,
+        seen: &Status,
     ) -> io::Result<Option<Kind>> {
-        let special = match seen.type_ {
+        let (major, minor) = seen.represents;
+        let device = Device { major, minor };
+        let special = match seen.kind {
             FileType::Directory => return Ok(Some(Kind::Directory)),
             FileType::RegularFile => return Ok(Some(Kind::Regular(seen.size))),
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(dir, name, Vec::new())?;
                 return Ok(Some(Kind::Symlink(target.into_bytes().into_boxed_slice())));
             }
-            FileType::CharacterDevice if seen.device == Device::WHITEOUT => {
+            FileType::CharacterDevice if device == Device::WHITEOUT => {
                 self.found.refuse(path, Reason::WhiteoutDevice);
                 return Ok(None);
             }
-            FileType::CharacterDevice => {
-                ("character device", Some(Kind::CharacterDevice(seen.device)))
-            }
-            FileType::BlockDevice => ("block device", Some(Kind::BlockDevice(seen.device))),
+            FileType::CharacterDevice => ("character device", Some(Kind::CharacterDevice(device))),
+            FileType::BlockDevice => ("block device", Some(Kind::BlockDevice(device))),
             FileType::Fifo => ("named pipe", Some(Kind::Fifo)),
             _ => ("socket", None),
         };
@@ -176,67 +177,31 @@ impl Walk<'_> {
     }
 }
 
-/// Which mount a name is on: the kernel's number of the mount, else the device.
-type Mount = (u64, u32, u32);
-
-/// What `statx` says of a name.
-struct Seen {
-    type_: FileType,
-    mode: u16,
-    owner: (u32, u32),
-    mtime: Timestamp,
-    size: u64,
-    device: Device,
-    inode: Inode,
-    link_count: u32,
-    mount: Mount,
+/// The entry of a name, of which this is the status.
+fn entry(seen: &Status, path: &[u8], kind: Kind, xattrs: Xattrs) -> Entry {
+    let inode = Inode {
+        device: seen.device,
+        number: seen.inode,
+    };
+    let links = (kind != Kind::Directory && seen.links > 1).then_some(inode);
+    Entry {
+        path: path.into(),
+        kind,
+        metadata: Metadata {
+            mode: seen.mode,
+            uid: seen.uid,
+            gid: seen.gid,
+            mtime: mtime(seen),
+            xattrs,
+        },
+        links,
+    }
 }
 
-impl Seen {
-    fn of(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<Self> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
-        let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-        let stat = rustix::fs::statx(dir, name, flags, wanted)?;
-        // Subvolumes have devices of their own on one mount, so the device is second choice.
-        let mount = match stat.stx_mask & StatxFlags::MNT_ID.bits() {
-            0 => (0, stat.stx_dev_major, stat.stx_dev_minor),
-            _ => (stat.stx_mnt_id, 0, 0),
-        };
-        Ok(Self {
-            type_: FileType::from_raw_mode(stat.stx_mode.into()),
-            mode: stat.stx_mode & 0o7777,
-            owner: (stat.stx_uid, stat.stx_gid),
-            mtime: Timestamp {
-                seconds: stat.stx_mtime.tv_sec,
-                nanoseconds: stat.stx_mtime.tv_nsec,
-            },
-            size: stat.stx_size,
-            device: Device {
-                major: stat.stx_rdev_major,
-                minor: stat.stx_rdev_minor,
-            },
-            inode: Inode {
-                device: (stat.stx_dev_major, stat.stx_dev_minor),
-                number: stat.stx_ino,
-            },
-            link_count: stat.stx_nlink,
-            mount,
-        })
-    }
-
-    fn entry(&self, path: &[u8], kind: Kind, xattrs: hull_erofs::tree::Xattrs) -> Entry {
-        let links = (kind != Kind::Directory && self.link_count > 1).then_some(self.inode);
-        Entry {
-            path: path.into(),
-            kind,
-            metadata: Metadata {
-                mode: self.mode,
-                uid: self.owner.0,
-                gid: self.owner.1,
-                mtime: self.mtime,
-                xattrs,
-            },
-            links,
-        }
+fn mtime(seen: &Status) -> Timestamp {
+    let (seconds, nanoseconds) = seen.mtime;
+    Timestamp {
+        seconds,
+        nanoseconds,
     }
 }

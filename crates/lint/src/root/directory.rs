@@ -6,8 +6,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use hull_sys::dir;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
-use rustix::io::Errno;
+use hull_sys::status::{Mount, Status};
+use rustix::fs::{FileType, Mode, OFlags};
 
 use super::Kind;
 
@@ -21,7 +21,7 @@ type Unreadable = Vec<(Box<[u8]>, io::Error)>;
 pub(super) fn read(root: impl AsFd) -> io::Result<(Entries, Unreadable)> {
     let root = root.as_fd();
     let mut walk = Walk {
-        mount: Seen::of(root, c"")?.mount,
+        mount: Status::of(root, c"")?.mount,
         entries: Entries::new(),
         unreadable: Unreadable::new(),
     };
@@ -68,9 +68,9 @@ impl Walk {
         path: &mut Vec<u8>,
         depth: usize,
     ) -> io::Result<()> {
-        let seen = Seen::of(dir, name)?;
+        let seen = Status::of(dir, name)?;
         let mounted = seen.mount != self.mount;
-        let kind = match seen.type_ {
+        let kind = match seen.kind {
             FileType::Directory if mounted => Kind::Mount,
             // A file that an engine has put over the image's own.
             _ if mounted => return Ok(()),
@@ -95,32 +95,5 @@ impl Walk {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let inner = rustix::fs::openat(dir, name, flags, Mode::empty())?;
         self.directory(inner.as_fd(), path, depth)
-    }
-}
-
-/// Which mount a name is on: the kernel's number of the mount, else the device.
-type Mount = (u64, u32, u32);
-
-struct Seen {
-    type_: FileType,
-    size: u64,
-    mount: Mount,
-}
-
-impl Seen {
-    fn of(dir: BorrowedFd<'_>, name: &CStr) -> Result<Self, Errno> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
-        let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-        let stat = rustix::fs::statx(dir, name, flags, wanted)?;
-        // Subvolumes have devices of their own on one mount, so the device is second choice.
-        let mount = match stat.stx_mask & StatxFlags::MNT_ID.bits() {
-            0 => (0, stat.stx_dev_major, stat.stx_dev_minor),
-            _ => (stat.stx_mnt_id, 0, 0),
-        };
-        Ok(Self {
-            type_: FileType::from_raw_mode(stat.stx_mode.into()),
-            size: stat.stx_size,
-            mount,
-        })
     }
 }
