@@ -4,13 +4,14 @@ use std::fs::File;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
 use hull_oci::Digest;
 
 use crate::components::{Component, Components};
 use crate::image::{Description, Layout, LayoutError, documents};
-use crate::layer::{self, Compression, LayerError};
+use crate::layer::{self, Compression, Helpers, Job, LayerError};
 
 pub use crate::layer::Written;
 use crate::pack::{Item, Plan};
@@ -41,7 +42,7 @@ pub fn items(components: &[Component]) -> Vec<Item> {
     let item = |component: &Component| Item {
         name: component.name.clone(),
         size: component.size,
-        rate: component.rate,
+        frequency: component.frequency,
     };
     components.iter().map(item).collect()
 }
@@ -94,9 +95,10 @@ pub fn build(
     } = options;
     let compression = *compression;
     let members = members(components, plan);
-    let write = |place: usize| -> Result<Written, BuildError> {
+    let write = |place: usize, helpers: &Helpers| -> Result<Written, BuildError> {
         let file: File = layout.blob()?;
-        let written = layer::write(scan, components, &members[place], compression, &file)?;
+        let members = &members[place];
+        let written = layer::write(scan, components, members, compression, &file, helpers)?;
         layout.keep(&file, &written.digest)?;
         Ok(written)
     };
@@ -121,30 +123,55 @@ fn by_size(members: &[Vec<usize>], scan: &Scan) -> Vec<usize> {
 }
 
 /// Runs `work` for each place with so many threads; the results are in the order of the places.
+///
+/// A thread for which no place is left helps the others.
 fn in_parallel<T: Send, E: Send>(
     order: &[usize],
     threads: NonZeroUsize,
-    work: impl Fn(usize) -> Result<T, E> + Sync,
+    work: impl Fn(usize, &Helpers) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let results: Mutex<Vec<(usize, Result<T, E>)>> = Mutex::default();
+    let (helpers, jobs) = sync_channel(0);
+    let jobs = Mutex::new(jobs);
+    let take_places = |helpers: Helpers| {
+        while let Some(&place) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if failed.load(Ordering::Relaxed) {
+                return;
+            }
+            let result = work(place, &helpers);
+            failed.fetch_or(result.is_err(), Ordering::Relaxed);
+            let mut results = results.lock().expect("no thread panics while it holds it");
+            results.push((place, result));
+        }
+    };
     thread::scope(|scope| {
-        for _ in 0..threads.get().min(order.len()) {
-            scope.spawn(|| {
-                while let Some(&place) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if failed.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let result = work(place);
-                    failed.fetch_or(result.is_err(), Ordering::Relaxed);
-                    let mut results = results.lock().expect("no thread panics while it holds it");
-                    results.push((place, result));
-                }
+        for _ in 0..threads.get() {
+            let (helpers, take_places, jobs) = (helpers.clone(), &take_places, &jobs);
+            scope.spawn(move || {
+                take_places(helpers);
+                help(jobs);
             });
         }
+        // The last thread that gives jobs away ends them.
+        drop(helpers);
     });
     let mut results = results.into_inner().expect("no thread panicked");
     results.sort_by_key(|(place, _)| *place);
     results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Does the jobs of other threads until they are done.
+fn help(jobs: &Mutex<Receiver<Job>>) {
+    loop {
+        let job = jobs
+            .lock()
+            .expect("no thread panics while it holds it")
+            .recv();
+        match job {
+            Ok(job) => job.run(),
+            Err(_) => return,
+        }
+    }
 }

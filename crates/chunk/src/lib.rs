@@ -13,10 +13,12 @@
 pub mod build;
 pub mod components;
 mod error;
+pub mod frequency;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod image;
 pub mod layer;
+pub mod learn;
 pub mod pack;
 pub mod plan_file;
 pub mod report;

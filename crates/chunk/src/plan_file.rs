@@ -72,7 +72,7 @@ pub fn write(components: &[Component], plan: &Plan) -> String {
         name: component.name.clone(),
         size: component.size,
         entries: component.entries,
-        changes_per_year: component.rate,
+        changes_per_year: component.frequency.rate,
     });
     let layers = plan.layers.iter().map(|names| Layer {
         components: names.clone(),
@@ -124,7 +124,7 @@ mod tests {
             name: "a".into(),
             size: 1,
             entries: 2,
-            rate: 0.25,
+            frequency: crate::frequency::Frequency::of(0.25),
         };
         let text = write(&[component], &plan);
         assert!(text.contains("\"changesPerYear\": 0.25"), "{text}");

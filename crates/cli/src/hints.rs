@@ -232,20 +232,33 @@ pub(crate) fn report(failure: &Failure, environment: &Environment) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// `error:`, its causes, and the hint, a line each.
-fn told(failure: &dyn Error, hint: Option<&str>, style: Style) -> String {
-    let mut shown = printable(&failure.to_string());
-    let mut lines = vec![format!("{} {shown}", style.bad("error:"))];
+/// An error and its causes, in one line.
+pub(crate) fn in_one_line(failure: &dyn Error) -> String {
+    messages(failure).join(": ")
+}
+
+/// What an error says, and then each of its causes.
+fn messages(failure: &dyn Error) -> Vec<String> {
+    let mut messages = vec![printable(&failure.to_string())];
     let mut cause = failure.source();
     while let Some(error) = cause {
         let message = printable(&error.to_string());
         // Some messages have their cause in them already.
-        if !shown.contains(&message) {
-            lines.push(format!("{} {message}", style.bad("caused by:")));
-            shown = message;
+        if messages.last().is_none_or(|last| !last.contains(&message)) {
+            messages.push(message);
         }
         cause = error.source();
     }
+    messages
+}
+
+/// `error:`, its causes, and the hint, a line each.
+fn told(failure: &dyn Error, hint: Option<&str>, style: Style) -> String {
+    let labels = std::iter::once("error:").chain(std::iter::repeat("caused by:"));
+    let messages = messages(failure).into_iter().zip(labels);
+    let mut lines: Vec<_> = messages
+        .map(|(message, label)| format!("{} {message}", style.bad(label)))
+        .collect();
     if let Some(hint) = hint {
         lines.push(format!("{} {hint}", style.good("hint:")));
     }

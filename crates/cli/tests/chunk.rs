@@ -216,6 +216,120 @@ fn rpm_ostrees_options_give_an_image_that_keeps_to_the_one_before() {
 }
 
 #[test]
+fn an_image_in_podmans_storage_is_split_again_and_goes_back_there() {
+    let world = World::new();
+    let storage = format!(
+        "containers-storage:[overlay@{}+{}]localhost/os",
+        world.text("storage"),
+        world.text("storage.run")
+    );
+    let (one, two) = (format!("{storage}:1"), format!("{storage}:2"));
+    let output = run(world.chunk(&one).args(["--label", "a=b"]));
+    assert!(output.status.success(), "{output:?}");
+    // The layers of the second image are those of the first.
+    let again = succeed(&[
+        "chunk",
+        "--from",
+        &one,
+        "--output",
+        &two,
+        "--previous",
+        &one,
+    ]);
+    assert!(again.contains("previous image: 0 layers"), "{again}");
+    let seen = Program::new("skopeo").args(["inspect", "--config", &two]);
+    let seen = json(&seen.output().expect("skopeo finds it"));
+    assert_eq!(seen["config"]["Labels"]["a"], "b");
+    let root = world.text("root");
+    assert!(succeed(&["chunk", "verify", &root, &two]).starts_with("No difference "));
+    let clean = Program::new("podman").args([
+        "--root",
+        &world.text("storage"),
+        "--runroot",
+        &world.text("storage.run"),
+        "--storage-driver",
+        "overlay",
+        "--cgroup-manager",
+        "cgroupfs",
+        "rmi",
+        "--all",
+        "--force",
+    ]);
+    clean.run().expect("podman empties its storage");
+}
+
+#[test]
+fn a_configuration_and_labels_are_set_and_removed() {
+    let world = World::new();
+    let config = r#"{"config":{"Cmd":["/usr/bin/program"],"Labels":{"a":"1","b":"2","c":"3"}}}"#;
+    fs::write(world.at("config.json"), config).expect("there is room");
+    let image = world.image("out:v1");
+    let configured = |labels: &[&str]| {
+        let mut command = world.chunk(&image);
+        command.args(["--config", &world.text("config.json")]);
+        for label in labels {
+            command.args(["--label", label]);
+        }
+        let output = run(&mut command);
+        assert!(output.status.success(), "{output:?}");
+        let seen = Program::new("skopeo").args(["inspect", "--config", &image]);
+        json(&seen.output().expect("it was written"))["config"].clone()
+    };
+    let seen = configured(&["a-", "b=two"]);
+    assert_eq!(seen["Cmd"], serde_json::json!(["/usr/bin/program"]));
+    assert_eq!(seen["Labels"], serde_json::json!({"b": "two", "c": "3"}));
+    let seen = configured(&["-", "d=4"]);
+    assert_eq!(seen["Labels"], serde_json::json!({"d": "4"}));
+
+    fs::write(world.at("config.json"), "{").expect("there is room");
+    let broken = run(world
+        .chunk(&image)
+        .args(["--config", &world.text("config.json")]));
+    assert_eq!(broken.status.code(), Some(1), "{broken:?}");
+    let refused = run(world.chunk(&image).args(["--label", "none"]));
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+}
+
+#[test]
+fn earlier_images_show_what_changes_often() {
+    let world = World::new();
+    for name in ["calm", "busy"] {
+        fs::write(world.at(&format!("root/usr/bin/{name}")), vec![1; 2 << 20])
+            .expect("there is room");
+    }
+    let images: Vec<_> = (1..=4).map(|n| world.image(&format!("out:{n}"))).collect();
+    for (number, image) in (2..).zip(&images) {
+        fs::write(world.at("root/usr/bin/busy"), vec![number; 2 << 20]).expect("there is room");
+        let output = run(&mut world.chunk(image));
+        assert!(output.status.success(), "{output:?}");
+    }
+    let rate = |history: &[&str]| {
+        let plan = world.text("plan.json");
+        let mut command = world.chunk(&world.image("new"));
+        let output = run(command.args(["--plan", "--plan-out", &plan]).args(history));
+        assert!(output.status.success(), "{output:?}");
+        let plan = json(&fs::read(&plan).expect("it was written"));
+        let components = plan["components"].as_array().expect("a list").clone();
+        let rate = |name: &str| {
+            let mut components = components.iter();
+            let found = components.find(|one| one["name"] == name);
+            let found = found.expect("it is a component of its own");
+            found["changesPerYear"].as_f64().expect("a number")
+        };
+        (rate("file/usr/bin/calm"), rate("file/usr/bin/busy"))
+    };
+    let (calm, busy) = rate(&[]);
+    assert_eq!(calm.to_bits(), busy.to_bits());
+    let mut history = vec!["--history"];
+    history.extend(images.iter().map(String::as_str));
+    let (calm_seen, busy_seen) = rate(&history);
+    assert!(
+        calm_seen < calm && busy_seen > busy,
+        "{calm_seen} {busy_seen}"
+    );
+}
+
+#[test]
 fn a_run_that_is_cut_leaves_nothing_under_the_name_of_the_image() {
     let world = World::new();
     let whole = |path: &Path| {

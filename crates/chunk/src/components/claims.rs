@@ -146,7 +146,7 @@ impl<'a> Claims<'a> {
     pub(super) fn finish(mut self) -> Packages {
         self.empty_directories();
         self.derived();
-        self.rates();
+        self.frequencies();
         for (owner, &shared) in self.packages.owners.iter_mut().zip(&self.packages.shared) {
             *owner = owner.filter(|_| !shared);
         }
@@ -210,17 +210,17 @@ impl<'a> Claims<'a> {
     }
 
     /// How often each component changes: as its busiest package does.
-    fn rates(&mut self) {
+    fn frequencies(&mut self) {
         let Some(newest) = self.histories.iter().filter_map(History::newest).max() else {
             return;
         };
         for (package, history) in self.packages.all.iter().zip(&self.histories) {
-            let Some(rate) = history.rate(newest) else {
+            let Some(frequency) = history.frequency(newest) else {
                 continue;
             };
             let component = package.component.clone();
-            let known = self.packages.rates.entry(component).or_insert(rate);
-            *known = known.max(rate);
+            let known = self.packages.frequencies.entry(component).or_default();
+            *known = known.or(frequency);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How often something changes, from what is known of its past.
 
-/// The years before the newest change of the whole system that are counted.
-const WINDOW_YEARS: f64 = 2.0;
+use crate::frequency::{Frequency, WINDOW_YEARS, week};
+
 /// The years that are added to the time without a change: what is new today is no change in no time.
 const FIRST_YEARS: f64 = 0.25;
 const YEAR: f64 = 365.25 * 86400.0;
@@ -27,10 +27,24 @@ impl History {
         }
     }
 
-    /// Changes in a year, where the whole system's newest change was at `newest`.
+    /// How often it changes, where the whole system's newest change was at `newest`.
+    pub(super) fn frequency(&self, newest: i64) -> Option<Frequency> {
+        let weeks = match self {
+            Self::Changes(times) => times
+                .iter()
+                .map(|&time| week(time, newest))
+                .fold(0, |all, week| all | week),
+            Self::Built(time) => week(*time, newest),
+            Self::Unknown => 0,
+        };
+        let rate = self.rate(newest)?;
+        Some(Frequency { rate, weeks })
+    }
+
+    /// Changes in a year.
     ///
     /// Half a change is added: what has not changed for years still may.
-    pub(super) fn rate(&self, newest: i64) -> Option<f64> {
+    fn rate(&self, newest: i64) -> Option<f64> {
         match self {
             Self::Changes(times) => {
                 let recent = |time: &&i64| years(**time, newest) <= WINDOW_YEARS;

@@ -41,6 +41,7 @@ pub use self::database::DatabaseError;
 use self::paths::Paths;
 #[cfg(fuzzing)]
 pub use self::rpm::fuzz as fuzz_rpm_header;
+use crate::frequency::Frequency;
 use crate::scan::{Inode, Kind, Scan};
 
 /// The time of directories, and of what no package owns: a second after the
@@ -74,8 +75,8 @@ pub struct Component {
     pub size: u64,
     /// How many of its entries there are.
     pub entries: u64,
-    /// How often it is expected to change, in a year.
-    pub rate: f64,
+    /// How often it is expected to change.
+    pub frequency: Frequency,
 }
 
 /// The components of a root file system.
@@ -122,8 +123,8 @@ struct Packages {
     brought: Vec<bool>,
     /// For each entry whether it changes with every package, as a database does.
     shared: Vec<bool>,
-    /// Changes in a year by component.
-    rates: BTreeMap<String, f64>,
+    /// How often each component changes.
+    frequencies: BTreeMap<String, Frequency>,
 }
 
 impl Components {
@@ -146,14 +147,15 @@ impl Components {
             .map(|place| time(scan, place, &packages, latest))
             .collect();
         join_links(scan, &packages, &mut claims, &mut times);
-        let mut rates = packages.rates;
-        rates.extend(tags.rates);
+        let mut frequencies = packages.frequencies;
+        let tagged = tags.rates.into_iter();
+        frequencies.extend(tagged.map(|(name, rate)| (name, Frequency::of(rate))));
         let newest = packages.all.iter().filter_map(|package| package.time);
         Ok(Self::sum(
             scan,
             &claims,
             times,
-            &rates,
+            &frequencies,
             newest.max().map(|time| time.seconds),
         ))
     }
@@ -162,7 +164,7 @@ impl Components {
         scan: &Scan,
         claims: &[Option<String>],
         times: Vec<Timestamp>,
-        rates: &BTreeMap<String, f64>,
+        frequencies: &BTreeMap<String, Frequency>,
         newest: Option<i64>,
     ) -> Self {
         let mut by_name: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
@@ -183,7 +185,7 @@ impl Components {
                 name: (*name).to_owned(),
                 size,
                 entries,
-                rate: rate(name, rates),
+                frequency: frequency(name, frequencies),
             })
             .collect();
         let places: HashMap<&str, usize> = all
@@ -204,12 +206,16 @@ impl Components {
     }
 }
 
-fn rate(name: &str, known: &BTreeMap<String, f64>) -> f64 {
-    known.get(name).copied().unwrap_or(match name {
+fn frequency(name: &str, known: &BTreeMap<String, Frequency>) -> Frequency {
+    let assumed = match name {
         REST => REST_RATE,
         INITRAMFS => INITRAMFS_RATE,
         _ => UNKNOWN_RATE,
-    })
+    };
+    known
+        .get(name)
+        .copied()
+        .unwrap_or_else(|| Frequency::of(assumed))
 }
 
 /// The component of an entry; nothing for a directory with something in it.

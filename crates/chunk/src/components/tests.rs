@@ -212,7 +212,7 @@ fn the_author_of_the_image_has_the_first_word() {
         .all
         .iter()
         .find(|component| component.name.starts_with("xattr/data"));
-    assert!((data.unwrap().rate - 365.0 / 7.0).abs() < 1e-9);
+    assert!((data.unwrap().frequency.rate - 365.0 / 7.0).abs() < 1e-9);
 }
 
 #[test]

@@ -11,7 +11,9 @@ use crate::layer::{Compression, Written};
 use crate::pack::Plan;
 
 pub use self::layout::{Layout, LayoutError};
-pub use self::previous::{PreviousError, plan_of, read_manifest, read_previous};
+pub use self::previous::{
+    Earlier, PreviousError, plan_of, read_history, read_manifest, read_previous,
+};
 pub use self::settings::{Settings, SettingsError};
 
 /// The annotation of a layer with the names of its components, sorted, with commas between them.
@@ -87,11 +89,13 @@ pub(crate) fn documents(
         .iter()
         .zip(&names)
         .map(|(layer, names)| {
+            let mut annotations = layer.annotations.clone();
+            annotations.insert(COMPONENTS.to_owned(), names.clone());
             json!({
                 "mediaType": compression.media_type(),
                 "digest": layer.digest.to_string(),
                 "size": layer.size,
-                "annotations": {COMPONENTS: names},
+                "annotations": annotations,
             })
         })
         .collect();

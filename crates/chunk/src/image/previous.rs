@@ -1,10 +1,13 @@
 //! How an earlier image was packed.
 
-use hull_oci::manifest::{Document, Manifest};
-use hull_oci::source::{self, SourceError, SourceOptions};
+use std::io::{self, Read};
+
+use hull_oci::manifest::{Document, ImageConfig, Manifest};
+use hull_oci::source::{self, Source, SourceError, SourceOptions};
 use hull_oci::{Digest, Platform, Reference};
 
 use super::COMPONENTS;
+use crate::learn::Seen;
 use crate::pack::Plan;
 
 /// The annotations of other tools that say the same: rpm-ostree's and chunkah's,
@@ -17,35 +20,93 @@ const NESTING_MAX: usize = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum PreviousError {
     /// It cannot be had.
-    #[error("the previous image cannot be read")]
+    #[error("the earlier image cannot be read")]
     Source(#[from] SourceError),
-    /// Its manifest is none.
-    #[error("the manifest of the previous image {0} cannot be understood")]
+    /// Its configuration did not come whole.
+    #[error("the configuration of the earlier image {0} cannot be read")]
+    Config(String, #[source] io::Error),
+    /// Its manifest or configuration is none.
+    #[error("a document of the earlier image {0} cannot be understood")]
     Document(String, #[source] Box<hull_oci::manifest::ManifestError>),
     /// Its indexes lie in each other without end.
-    #[error("the previous image {0} is an index of indexes of indexes")]
+    #[error("the earlier image {0} is an index of indexes of indexes")]
     TooDeep(String),
     /// It has no image for the platform.
-    #[error("the previous image {0} has none for {1}")]
+    #[error("the earlier image {0} has none for {1}")]
     NoPlatform(String, Box<Platform>),
     /// Nothing is known of its layers.
     #[error(
-        "the layers of the previous image {0} do not say which components they hold; leave \
-         --previous out to pack afresh"
+        "the layers of the earlier image {0} do not say which components they hold; it is of no \
+         use as --previous or --history"
     )]
     NoComponents(String),
 }
 
-/// Reads which components each layer of an image holds. No layer is fetched.
+/// An earlier image, without its layers.
+#[derive(Debug)]
+pub struct Earlier {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its configuration.
+    pub config: ImageConfig,
+}
+
+impl Earlier {
+    /// Reads an image. No layer is fetched.
+    pub fn read(
+        reference: &Reference,
+        options: &SourceOptions,
+        platform: &Platform,
+    ) -> Result<Self, PreviousError> {
+        let source = source::open(reference, options)?;
+        let name = reference.to_string();
+        let (_, manifest) = manifest_at(&*source, &name, platform)?;
+        let mut bytes = Vec::new();
+        source::blob(&*source, &manifest.config)?
+            .read_to_end(&mut bytes)
+            .map_err(|error| PreviousError::Config(name.clone(), error))?;
+        let config = ImageConfig::parse(&bytes)
+            .map_err(|error| PreviousError::Document(name, Box::new(error)))?;
+        Ok(Self { manifest, config })
+    }
+
+    /// What it tells of its components.
+    pub fn seen(&self) -> Option<Seen> {
+        let plan = plan_of(&self.manifest)?;
+        let digests = self.manifest.layers.iter();
+        let digests = digests.map(|layer| layer.descriptor.digest);
+        let created = self.config.created.as_deref();
+        let created = created.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        Some(Seen {
+            created: created.map(jiff::Timestamp::as_second),
+            layers: plan.layers.into_iter().zip(digests).collect(),
+        })
+    }
+}
+
+/// Reads an earlier image of which is known which components each layer holds.
 pub fn read_previous(
     reference: &Reference,
     options: &SourceOptions,
     platform: &Platform,
-) -> Result<(Plan, Manifest), PreviousError> {
-    let (_, manifest) = read_manifest(reference, options, platform)?;
-    let plan = plan_of(&manifest);
+) -> Result<(Plan, Earlier), PreviousError> {
+    let earlier = Earlier::read(reference, options, platform)?;
+    let plan = plan_of(&earlier.manifest);
     let plan = plan.ok_or_else(|| PreviousError::NoComponents(reference.to_string()))?;
-    Ok((plan, manifest))
+    Ok((plan, earlier))
+}
+
+/// Reads what earlier images, the oldest first, tell of their components.
+pub fn read_history(
+    references: &[Reference],
+    options: &SourceOptions,
+    platform: &Platform,
+) -> Result<Vec<Seen>, PreviousError> {
+    let read = |reference: &Reference| {
+        let seen = Earlier::read(reference, options, platform)?.seen();
+        seen.ok_or_else(|| PreviousError::NoComponents(reference.to_string()))
+    };
+    references.iter().map(read).collect()
 }
 
 /// Reads the manifest of an image, with its digest. No layer is fetched.
@@ -55,11 +116,18 @@ pub fn read_manifest(
     platform: &Platform,
 ) -> Result<(Digest, Manifest), PreviousError> {
     let source = source::open(reference, options)?;
-    let name = reference.to_string();
+    manifest_at(&*source, &reference.to_string(), platform)
+}
+
+fn manifest_at(
+    source: &dyn Source,
+    name: &str,
+    platform: &Platform,
+) -> Result<(Digest, Manifest), PreviousError> {
     let mut fetched = source.root()?;
     for _ in 0..NESTING_MAX {
         let document = Document::parse(&fetched.bytes, fetched.media_type.as_deref())
-            .map_err(|error| PreviousError::Document(name.clone(), Box::new(error)))?;
+            .map_err(|error| PreviousError::Document(name.to_owned(), Box::new(error)))?;
         let index = match document {
             Document::Manifest(manifest) => return Ok((Digest::sha256(&fetched.bytes), manifest)),
             Document::Index(index) => index,
@@ -69,12 +137,12 @@ pub fn read_manifest(
             .iter()
             .map(|entry| entry.platform.clone())
             .collect();
-        let chosen = platform
-            .choose(&offers)
-            .ok_or_else(|| PreviousError::NoPlatform(name.clone(), Box::new(platform.clone())))?;
+        let chosen = platform.choose(&offers).ok_or_else(|| {
+            PreviousError::NoPlatform(name.to_owned(), Box::new(platform.clone()))
+        })?;
         fetched = source.document(&index.manifests[chosen].descriptor)?;
     }
-    Err(PreviousError::TooDeep(name))
+    Err(PreviousError::TooDeep(name.to_owned()))
 }
 
 /// The plan that a manifest was made by; nothing if no layer says what it holds.

@@ -5,8 +5,13 @@
 //! entry are in every layer, with the same metadata everywhere. Records that
 //! ustar can hold are not repeated.
 
+mod contents;
+mod cutter;
+mod frames;
 mod sparse;
 mod tar;
 mod write;
 
-pub use self::write::{Compression, LayerError, Written, write};
+pub(crate) use self::frames::{Helpers, Job};
+pub(crate) use self::write::write;
+pub use self::write::{Compression, LayerError, Written};

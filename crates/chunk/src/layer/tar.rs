@@ -1,9 +1,8 @@
 //! Headers of the archive, as hull-oci writes them.
 
-use std::io::{self, Write};
-
 use hull_erofs::tree::{Device, Metadata, Timestamp};
-use hull_oci::layer::tar::write::{END, Head, padding};
+use hull_oci::layer::tar::write::Head;
+pub(super) use hull_oci::layer::tar::write::{END, padding};
 
 use super::sparse::Segments;
 
@@ -23,29 +22,38 @@ pub(super) enum Item<'a> {
     Fifo,
 }
 
-/// Writes what comes before the data of an entry.
+/// The path of an entry as its header has it: of a directory with a slash at its end.
 ///
-/// `path` is without slashes at its ends; the root is empty. The metadata of a
-/// hard link is that of its target, and written all the same, for programs that look.
-pub(super) fn write_header(
-    out: &mut impl Write,
-    path: &[u8],
-    item: Item<'_>,
-    metadata: &Metadata,
-    mtime: Timestamp,
-) -> io::Result<()> {
-    let name = match item {
+/// `path` is without slashes at its ends; the root is empty.
+pub(super) fn name(path: &[u8], item: Item<'_>) -> Vec<u8> {
+    match item {
         Item::Directory => [if path.is_empty() { b"." } else { path }, b"/"].concat(),
         _ => path.to_vec(),
-    };
-    let xattrs: Vec<(Vec<u8>, Vec<u8>)> = match item {
+    }
+}
+
+/// The extended attributes that the header of an entry has; those of a hard link are at its target.
+pub(super) fn xattrs(item: Item<'_>, metadata: &Metadata) -> Vec<(Vec<u8>, Vec<u8>)> {
+    match item {
         Item::HardLink(_) => Vec::new(),
         _ => metadata
             .xattrs
             .iter()
             .map(|(name, value)| (name.to_vec(), value.to_vec()))
             .collect(),
-    };
+    }
+}
+
+/// What comes before the data of an entry.
+///
+/// The metadata of a hard link is that of its target, and written all the same, for programs that look.
+pub(super) fn header(
+    path: &[u8],
+    item: Item<'_>,
+    metadata: &Metadata,
+    mtime: Timestamp,
+) -> Vec<u8> {
+    let (name, xattrs) = (name(path, item), xattrs(item, metadata));
     let mut head = Head {
         path: &name,
         mode: metadata.mode.into(),
@@ -74,7 +82,7 @@ pub(super) fn write_header(
         }
         Item::Fifo => head.kind = b'6',
     }
-    out.write_all(&head.to_blocks())
+    head.to_blocks()
 }
 
 /// A sparse file in GNU's version 1.0: its map is in front of the data.
@@ -88,14 +96,4 @@ fn sparse_records(name: &[u8], segments: &Segments) -> [(&'static [u8], Vec<u8>)
             segments.size.to_string().into_bytes(),
         ),
     ]
-}
-
-/// Writes the zeros between the end of some data and the next block.
-pub(super) fn write_padding(out: &mut impl Write, length: u64) -> io::Result<()> {
-    out.write_all(padding(length))
-}
-
-/// Writes the end of the archive.
-pub(super) fn write_end(out: &mut impl Write) -> io::Result<()> {
-    out.write_all(&END)
 }

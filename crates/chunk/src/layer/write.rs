@@ -1,13 +1,14 @@
 //! Writing one layer: archive, digest, compression, digest, file, in one pass.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 
 use hull_oci::Digest;
-use hull_oci::digest::{Algorithm, Hasher};
 
+use super::contents::Contents;
+use super::frames::{Frames, Hashed, Helpers};
 use super::sparse::Segments;
 use super::tar::{self, Item};
 use crate::components::Components;
@@ -25,6 +26,8 @@ pub enum Compression {
     Gzip(u32),
     /// Zstandard, of a level from 1 to 22.
     Zstd(i32),
+    /// Zstandard with a table of contents, so that clients of `containers/storage` can fetch by file.
+    ZstdChunked(i32),
 }
 
 impl Compression {
@@ -33,7 +36,7 @@ impl Compression {
         match self {
             Self::None => "application/vnd.oci.image.layer.v1.tar",
             Self::Gzip(_) => "application/vnd.oci.image.layer.v1.tar+gzip",
-            Self::Zstd(_) => "application/vnd.oci.image.layer.v1.tar+zstd",
+            Self::Zstd(_) | Self::ZstdChunked(_) => "application/vnd.oci.image.layer.v1.tar+zstd",
         }
     }
 }
@@ -49,6 +52,8 @@ pub struct Written {
     pub size: u64,
     /// The length of the archive in bytes.
     pub length: u64,
+    /// What the manifest has to say of the blob: where its table of contents is.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A layer that could not be written.
@@ -71,35 +76,30 @@ pub enum LayerError {
 }
 
 /// Writes the layer of these entries (places in the scan, ascending) and the directories above them.
-pub fn write(
+pub(crate) fn write(
     scan: &Scan,
     components: &Components,
     members: &[usize],
     compression: Compression,
     file: &File,
+    helpers: &Helpers,
 ) -> Result<Written, LayerError> {
-    let blob = Hashed::new(BufWriter::with_capacity(BUFFER, file));
+    let contents = match compression {
+        Compression::ZstdChunked(_) => Some(Contents::new().map_err(LayerError::Write)?),
+        _ => None,
+    };
     let mut archive = Archive {
         scan,
         components,
-        out: Hashed::new(Encoder::new(blob, compression).map_err(LayerError::Write)?),
+        out: Hashed::new(Frames::new(file, compression, helpers)),
+        contents,
         links: HashMap::new(),
         buffer: vec![0; BUFFER],
     };
     for place in with_parents(scan, members) {
         archive.entry(place)?;
     }
-    tar::write_end(&mut archive.out).map_err(LayerError::Write)?;
-    let (encoder, diff_id, length) = archive.out.finish();
-    let blob = encoder.finish().map_err(LayerError::Write)?;
-    let (mut file, digest, size) = blob.finish();
-    file.flush().map_err(LayerError::Write)?;
-    Ok(Written {
-        diff_id,
-        digest,
-        size,
-        length,
-    })
+    archive.finish().map_err(LayerError::Write)
 }
 
 /// The entries with all directories above them, in the order of their paths.
@@ -130,20 +130,21 @@ fn with_parents(scan: &Scan, members: &[usize]) -> Vec<usize> {
     all
 }
 
-struct Archive<'a, W: Write> {
+struct Archive<'a> {
     scan: &'a Scan,
     components: &'a Components,
-    out: Hashed<W>,
+    out: Hashed<Frames<'a>>,
+    contents: Option<Contents>,
     /// The first name of each inode that has several.
     links: HashMap<Inode, &'a [u8]>,
     buffer: Vec<u8>,
 }
 
-impl<'a, W: Write> Archive<'a, W> {
+impl<'a> Archive<'a> {
     fn entry(&mut self, place: usize) -> Result<(), LayerError> {
         let entry = &self.scan.entries[place];
         if let Some(inode) = entry.links {
-            if let Some(target) = self.links.get(&inode) {
+            if let Some(target) = self.links.get(&inode).copied() {
                 return self.header(place, Item::HardLink(target));
             }
             self.links.insert(inode, &entry.path);
@@ -161,8 +162,18 @@ impl<'a, W: Write> Archive<'a, W> {
     fn header(&mut self, place: usize, item: Item<'_>) -> Result<(), LayerError> {
         let entry = &self.scan.entries[place];
         let time = self.components.times[place];
-        tar::write_header(&mut self.out, &entry.path, item, &entry.metadata, time)
-            .map_err(LayerError::Write)
+        let blocks = tar::header(&entry.path, item, &entry.metadata, time);
+        self.out.write_all(&blocks).map_err(LayerError::Write)?;
+        let Some(contents) = &mut self.contents else {
+            return Ok(());
+        };
+        let listed = contents
+            .entry(&blocks, &entry.path, item, &entry.metadata, time)
+            .map_err(LayerError::Write)?;
+        if !listed {
+            self.contents = None;
+        }
+        Ok(())
     }
 
     fn file(&mut self, place: usize, entry: &'a Entry, size: u64) -> Result<(), LayerError> {
@@ -175,28 +186,15 @@ impl<'a, W: Write> Archive<'a, W> {
         };
         let mut file = self.scan.open(entry).map_err(unreadable)?;
         let sparse = match &file {
-            Opened::File(file) => Segments::find(file, size)
-                .map_err(unreadable)?
-                .map(|found| (file, found)),
-            Opened::Bytes(_) => None,
+            // The table of contents has no sparse files; zeros are chunks there that nobody fetches.
+            Opened::File(file) if self.contents.is_none() => {
+                Segments::find(file, size).map_err(unreadable)?
+            }
+            _ => None,
         };
-        match sparse {
-            None => {
-                self.header(place, Item::Regular(size))?;
-                self.content(entry, &mut file, size)?;
-                tar::write_padding(&mut self.out, size).map_err(LayerError::Write)?;
-            }
-            Some((file, segments)) => {
-                self.header(place, Item::Sparse(&segments))?;
-                self.out
-                    .write_all(&segments.map())
-                    .map_err(LayerError::Write)?;
-                for &(offset, length) in &segments.pieces {
-                    let mut piece = At { file, offset };
-                    self.content(entry, &mut piece, length)?;
-                }
-                tar::write_padding(&mut self.out, segments.stored()).map_err(LayerError::Write)?;
-            }
+        match (&file, sparse) {
+            (Opened::File(file), Some(segments)) => self.sparse(place, entry, file, &segments)?,
+            _ => self.whole(place, entry, &mut file, size)?,
         }
         match self.scan.is_unchanged(entry, &file).map_err(unreadable)? {
             true => Ok(()),
@@ -204,33 +202,99 @@ impl<'a, W: Write> Archive<'a, W> {
         }
     }
 
-    fn content(
+    fn whole(
         &mut self,
+        place: usize,
         entry: &Entry,
-        source: &mut impl Read,
-        length: u64,
+        file: &mut Opened,
+        size: u64,
     ) -> Result<(), LayerError> {
-        let mut left = length;
-        while left > 0 {
-            let most = usize::try_from(left).map_or(BUFFER, |left| left.min(BUFFER));
-            let count = match source.read(&mut self.buffer[..most]) {
-                Ok(0) => return Err(LayerError::Changed(FullPath::new(&entry.path))),
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => {
-                    return Err(LayerError::Read {
-                        path: FullPath::new(&entry.path),
-                        source,
-                    });
-                }
-            };
-            self.out
-                .write_all(&self.buffer[..count])
-                .map_err(LayerError::Write)?;
-            left -= u64::try_from(count).unwrap_or(left);
+        self.header(place, Item::Regular(size))?;
+        match &mut self.contents {
+            None => copy(entry, file, size, &mut self.buffer, &mut self.out)?,
+            Some(contents) => {
+                let payload = contents.payload(&mut self.out);
+                let mut payload = payload.map_err(LayerError::Write)?;
+                copy(entry, file, size, &mut self.buffer, &mut payload)?;
+                payload.finish().map_err(LayerError::Write)?;
+            }
         }
-        Ok(())
+        self.fill(tar::padding(size)).map_err(LayerError::Write)
     }
+
+    fn sparse(
+        &mut self,
+        place: usize,
+        entry: &Entry,
+        file: &File,
+        segments: &Segments,
+    ) -> Result<(), LayerError> {
+        self.header(place, Item::Sparse(segments))?;
+        self.out
+            .write_all(&segments.map())
+            .map_err(LayerError::Write)?;
+        for &(offset, length) in &segments.pieces {
+            let mut piece = At { file, offset };
+            copy(entry, &mut piece, length, &mut self.buffer, &mut self.out)?;
+        }
+        let padding = tar::padding(segments.stored());
+        self.fill(padding).map_err(LayerError::Write)
+    }
+
+    /// Writes bytes that belong to no entry.
+    fn fill(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(contents) = &mut self.contents {
+            contents.filling(bytes);
+        }
+        self.out.write_all(bytes)
+    }
+
+    fn finish(mut self) -> io::Result<Written> {
+        self.fill(&tar::END)?;
+        let (frames, diff_id, length) = self.out.finish();
+        let mut blob = frames.finish()?;
+        let annotations = match self.contents {
+            Some(contents) => contents.finish(&mut blob)?,
+            None => None,
+        };
+        let (mut file, digest, size) = blob.out.finish();
+        file.flush()?;
+        Ok(Written {
+            diff_id,
+            digest,
+            size,
+            length,
+            annotations: annotations.unwrap_or_default(),
+        })
+    }
+}
+
+/// Copies so many bytes of a file of the root.
+fn copy(
+    entry: &Entry,
+    source: &mut impl Read,
+    length: u64,
+    buffer: &mut [u8],
+    out: &mut impl Write,
+) -> Result<(), LayerError> {
+    let mut left = length;
+    while left > 0 {
+        let most = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let count = match source.read(&mut buffer[..most]) {
+            Ok(0) => return Err(LayerError::Changed(FullPath::new(&entry.path))),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(source) => {
+                return Err(LayerError::Read {
+                    path: FullPath::new(&entry.path),
+                    source,
+                });
+            }
+        };
+        out.write_all(&buffer[..count]).map_err(LayerError::Write)?;
+        left -= u64::try_from(count).unwrap_or(left);
+    }
+    Ok(())
 }
 
 /// A file from some place on.
@@ -244,90 +308,5 @@ impl Read for At<'_> {
         let count = self.file.read_at(buffer, self.offset)?;
         self.offset += u64::try_from(count).unwrap_or(0);
         Ok(count)
-    }
-}
-
-/// Passes bytes on, counts and hashes them.
-struct Hashed<W> {
-    inner: W,
-    hasher: Hasher,
-    count: u64,
-}
-
-impl<W> Hashed<W> {
-    fn new(inner: W) -> Self {
-        Self {
-            inner,
-            hasher: Hasher::new(Algorithm::Sha256),
-            count: 0,
-        }
-    }
-
-    fn finish(self) -> (W, Digest, u64) {
-        (self.inner, self.hasher.finish(), self.count)
-    }
-}
-
-impl<W: Write> Write for Hashed<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        self.count += u64::try_from(count).unwrap_or(0);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-/// Compresses, or not.
-enum Encoder<W: Write> {
-    None(W),
-    Gzip(flate2::write::GzEncoder<W>),
-    Zstd(zstd::stream::write::Encoder<'static, W>),
-}
-
-impl<W: Write> Encoder<W> {
-    fn new(inner: W, compression: Compression) -> io::Result<Self> {
-        Ok(match compression {
-            Compression::None => Self::None(inner),
-            // The header has no time, and says "unknown" of the system.
-            Compression::Gzip(level) => Self::Gzip(
-                flate2::GzBuilder::new()
-                    .mtime(0)
-                    .operating_system(255)
-                    .write(inner, flate2::Compression::new(level)),
-            ),
-            Compression::Zstd(level) => {
-                Self::Zstd(zstd::stream::write::Encoder::new(inner, level)?)
-            }
-        })
-    }
-
-    fn finish(self) -> io::Result<W> {
-        match self {
-            Self::None(inner) => Ok(inner),
-            Self::Gzip(encoder) => encoder.finish(),
-            Self::Zstd(encoder) => encoder.finish(),
-        }
-    }
-}
-
-impl<W: Write> Write for Encoder<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::None(inner) => inner.write(bytes),
-            Self::Gzip(encoder) => encoder.write(bytes),
-            Self::Zstd(encoder) => encoder.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::None(inner) => inner.flush(),
-            Self::Gzip(encoder) => encoder.flush(),
-            Self::Zstd(encoder) => encoder.flush(),
-        }
     }
 }

@@ -1,30 +1,46 @@
 //! What an update costs.
 
 use super::{Item, Plan, by_name};
+use crate::frequency::{change_probability, yearly};
 
-/// Updates of a machine in a year: one every two weeks.
-const UPDATES: f64 = 26.0;
 /// What a layer costs beside its content, in bytes: a request, and the directories above its files.
 pub(super) const OVERHEAD: f64 = 16384.0;
 
-/// The probability that something that changes `rate` times a year changed since the last update.
-pub fn change_probability(rate: f64) -> f64 {
-    -(-rate / UPDATES).exp_m1()
-}
-
-/// Size and rate of a layer.
+/// Size and changes of what shares a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Load {
     pub(super) size: f64,
+    /// The changes in a year of all parts, as if no two changed at once.
     pub(super) rate: f64,
+    /// The changes in a year of the part that changes most.
+    busiest: f64,
+    /// The weeks in which a part is known to have changed.
+    weeks: u128,
+    /// The same, summed over the parts.
+    counted: u32,
 }
 
 impl Load {
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub(super) fn of(item: &Item) -> Self {
+        let frequency = item.frequency;
+        let rate = frequency.rate.max(0.0);
         Self {
             size: item.size as f64,
-            rate: item.rate.max(0.0),
+            rate,
+            busiest: rate,
+            weeks: frequency.weeks,
+            counted: frequency.weeks.count_ones(),
+        }
+    }
+
+    /// So much that changes so often.
+    pub(super) fn new(size: f64, rate: f64) -> Self {
+        Self {
+            size,
+            rate,
+            busiest: rate,
+            ..Self::default()
         }
     }
 
@@ -32,12 +48,22 @@ impl Load {
         Self {
             size: self.size + other.size,
             rate: self.rate + other.rate,
+            busiest: self.busiest.max(other.busiest),
+            weeks: self.weeks | other.weeks,
+            counted: self.counted + other.counted,
         }
+    }
+
+    /// The changes in a year of the whole: parts that changed in the same week are one change.
+    fn changes(self) -> f64 {
+        let together = self.counted - self.weeks.count_ones();
+        // A rate that somebody set may be lower than what was counted.
+        (self.rate - yearly(together)).max(self.busiest)
     }
 
     /// The bytes that an update is expected to fetch of it.
     pub(super) fn cost(self) -> f64 {
-        (self.size + OVERHEAD) * change_probability(self.rate)
+        (self.size + OVERHEAD) * change_probability(self.changes())
     }
 }
 

@@ -74,7 +74,10 @@ fn class(rate: f64) -> i16 {
 fn share<'a>(items: &[&'a Item], count: usize) -> Vec<Vec<&'a Item>> {
     let mut classes: BTreeMap<i16, Vec<&Item>> = BTreeMap::new();
     for item in items {
-        classes.entry(class(item.rate)).or_default().push(item);
+        classes
+            .entry(class(item.frequency.rate))
+            .or_default()
+            .push(item);
     }
     let mut classes: Vec<(i16, Vec<&Item>)> = classes.into_iter().collect();
     while classes.len() > count {
@@ -108,11 +111,7 @@ fn share<'a>(items: &[&'a Item], count: usize) -> Vec<Vec<&'a Item>> {
 fn split_cost(load: Load, count: usize) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
     let count = count as f64;
-    let one = Load {
-        size: load.size / count,
-        rate: load.rate / count,
-    };
-    count * one.cost()
+    count * Load::new(load.size / count, load.rate / count).cost()
 }
 
 /// Which of `count` layers of a class has the highest hash together with a name.

@@ -18,9 +18,10 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub use self::cost::{change_probability, expected_download};
+pub use self::cost::expected_download;
 pub use self::fresh::fresh;
 pub use self::stable::stable;
+use crate::frequency::Frequency;
 
 /// A component, as far as packing goes.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,8 +30,8 @@ pub struct Item {
     pub name: String,
     /// Its bytes.
     pub size: u64,
-    /// How often it changes, in a year.
-    pub rate: f64,
+    /// How often it changes.
+    pub frequency: Frequency,
 }
 
 /// The components of each layer, by name; no layer is empty.

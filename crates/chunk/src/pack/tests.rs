@@ -8,7 +8,7 @@ fn item(name: &str, size: u64, rate: f64) -> Item {
     Item {
         name: name.to_owned(),
         size,
-        rate,
+        frequency: Frequency::of(rate),
     }
 }
 
@@ -16,7 +16,7 @@ fn items() -> impl Strategy<Value = Vec<Item>> {
     let one = ("[a-z]{1,4}", 0u64..200_000_000, 0.0f64..60.0);
     proptest::collection::btree_map("[a-z]{1,4}", one, 0..120).prop_map(|map| {
         map.into_iter()
-            .map(|(name, (_, size, rate))| Item { name, size, rate })
+            .map(|(name, (_, size, rate))| item(&name, size, rate))
             .collect()
     })
 }

@@ -172,7 +172,7 @@ fn components(names: &[String], known: &Known<'_>) -> Vec<Component> {
             Component {
                 name: name.clone(),
                 size: known.map(|component| component.size),
-                changes_per_year: known.map(|component| component.rate),
+                changes_per_year: known.map(|component| component.frequency.rate),
             }
         })
         .collect();

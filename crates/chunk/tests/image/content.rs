@@ -25,6 +25,7 @@ fn assert_same(root: &Root, recipe: &Recipe) {
 fn an_image_is_what_its_source_is_in_each_compression() {
     for compression in [
         Compression::Zstd(3),
+        Compression::ZstdChunked(3),
         Compression::Gzip(6),
         Compression::None,
     ] {

@@ -91,6 +91,7 @@ impl BuildChunkedOci {
             compression: self.compression,
             auth: self.auth.clone(),
             rules: Rules::default(),
+            history: Vec::new(),
             keep_to_output: true,
             action: None,
             plan: None,

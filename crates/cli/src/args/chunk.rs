@@ -62,6 +62,10 @@ pub(crate) struct Chunk {
     #[arg(long, value_name = "IMAGE")]
     pub(crate) previous: Option<String>,
 
+    /// Earlier images, the oldest first, that show how often components change
+    #[arg(long, value_name = "IMAGE", num_args = 1..)]
+    pub(crate) history: Vec<String>,
+
     /// Without `previous`, the image at `output` is it, if there is one.
     #[arg(skip)]
     pub(crate) keep_to_output: bool,
@@ -114,7 +118,7 @@ pub(crate) struct Chunk {
     #[arg(long, value_name = "LEVEL")]
     pub(crate) compression_level: Option<u8>,
 
-    /// How many layers are written at once [default: the processors]
+    /// How many threads compress; the image is the same with any number [default: the processors]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
 
@@ -167,6 +171,9 @@ pub(crate) enum SpecialFiles {
 pub(crate) enum CompressionFormat {
     /// Zstandard
     Zstd,
+    /// Zstandard with a table of contents: podman fetches only the files that it does not have
+    #[value(name = "zstd:chunked")]
+    ZstdChunked,
     /// gzip, which every client reads
     Gzip,
     /// Not at all

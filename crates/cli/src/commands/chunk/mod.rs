@@ -15,6 +15,7 @@ use hull_chunk::build::{self, Built, Options};
 use hull_chunk::components::Components;
 use hull_chunk::image::{Description, Layout, Settings};
 use hull_chunk::layer::Compression;
+use hull_chunk::learn::learn;
 use hull_chunk::scan::Scan;
 use hull_chunk::{ChunkError, plan_file};
 use hull_oci::Platform;
@@ -76,7 +77,9 @@ fn split(
         output::print("Every file can be part of an image.\n")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let components = Components::find(scan, given.latest).map_err(ChunkError::from)?;
+    let mut components = Components::find(scan, given.latest).map_err(ChunkError::from)?;
+    let history = plan::history(args, &given.platform, context)?;
+    learn(&mut components.all, &history, components.newest);
     let items = build::items(&components.all);
     let previous = plan::previous(args, &given.platform, context)?;
     let plan = plan::make(args, &items, previous.as_ref().map(|(plan, _)| plan))?;
@@ -121,7 +124,10 @@ fn split(
             write,
         )?,
     };
-    let previous = previous.as_ref().map(|(_, manifest)| manifest);
+    let previous = previous.as_ref().map(|(_, image)| &image.manifest);
+    if let Some(note) = target::note_without_contents(&built, options.compression) {
+        output::note(&note);
+    }
     output::print(&target::summary(&built, previous))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -149,7 +155,13 @@ fn compression(args: &Chunk) -> Result<Compression, Failure> {
     match (args.compression, level) {
         (CompressionFormat::Zstd, None) => Ok(Compression::Zstd(3)),
         (CompressionFormat::Zstd, Some(level @ 1..=22)) => Ok(Compression::Zstd(level.into())),
-        (CompressionFormat::Zstd, Some(_)) => Err(refused("zstd has the levels 1 to 22")),
+        (CompressionFormat::ZstdChunked, None) => Ok(Compression::ZstdChunked(3)),
+        (CompressionFormat::ZstdChunked, Some(level @ 1..=22)) => {
+            Ok(Compression::ZstdChunked(level.into()))
+        }
+        (CompressionFormat::Zstd | CompressionFormat::ZstdChunked, Some(_)) => {
+            Err(refused("zstd has the levels 1 to 22"))
+        }
         (CompressionFormat::Gzip, None) => Ok(Compression::Gzip(6)),
         (CompressionFormat::Gzip, Some(level @ 0..=9)) => Ok(Compression::Gzip(level.into())),
         (CompressionFormat::Gzip, Some(_)) => Err(refused("gzip has the levels 0 to 9")),

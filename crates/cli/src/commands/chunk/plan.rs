@@ -5,16 +5,18 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use hull_chunk::image::Earlier;
+use hull_chunk::learn::Seen;
 use hull_chunk::pack::{self, Item, Plan};
 use hull_chunk::{ChunkError, image, plan_file};
 use hull_oci::Platform;
-use hull_oci::manifest::Manifest;
 use hull_sys::durable;
 
 use super::super::{Context, sources};
 use crate::args::Transport;
 use crate::args::chunk::Chunk;
 use crate::failure::Failure;
+use crate::hints;
 use crate::output;
 use crate::render::{quantity, table, text};
 
@@ -28,9 +30,9 @@ pub(super) fn previous(
     args: &Chunk,
     platform: &Platform,
     context: &Context<'_>,
-) -> Result<Option<(Plan, Manifest)>, Failure> {
+) -> Result<Option<(Plan, Earlier)>, Failure> {
     let options = sources::source_options(&args.auth, context);
-    let read = |name: &str| -> Result<(Plan, Manifest), Failure> {
+    let read = |name: &str| -> Result<(Plan, Earlier), Failure> {
         let reference = sources::reference(name, Transport::Registry)?;
         let found = image::read_previous(&reference, &options, platform);
         Ok(found.map_err(ChunkError::from)?)
@@ -42,8 +44,24 @@ pub(super) fn previous(
         return Ok(None);
     };
     Ok(read(output)
-        .inspect_err(|error| output::note(&format!("note: packed afresh: {error}")))
+        .inspect_err(|error| {
+            let why = hints::in_one_line(error);
+            output::note(&format!("note: packed afresh: {why}"));
+        })
         .ok())
+}
+
+/// What the earlier images tell of their components.
+pub(super) fn history(
+    args: &Chunk,
+    platform: &Platform,
+    context: &Context<'_>,
+) -> Result<Vec<Seen>, Failure> {
+    let references = args.history.iter();
+    let references = references.map(|name| sources::reference(name, Transport::Registry));
+    let references: Vec<_> = references.collect::<Result<_, _>>()?;
+    let options = sources::source_options(&args.auth, context);
+    Ok(image::read_history(&references, &options, platform).map_err(ChunkError::from)?)
 }
 
 /// The plan that was given, that of the previous image with what is new, or a fresh one.
@@ -104,7 +122,7 @@ pub(super) fn show(plan: &Plan, items: &[Item]) -> String {
     let rows = plan.layers.iter().enumerate().map(|(place, names)| {
         let items = names.iter().filter_map(|name| known.get(name.as_str()));
         let (size, rate) = items.fold((0, 0.0), |(size, rate), item| {
-            (size + item.size, rate + item.rate)
+            (size + item.size, rate + item.frequency.rate)
         });
         [
             (place + 1).to_string(),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hull_chunk::build::{self, Built};
+use hull_chunk::layer::Compression;
 use hull_oci::manifest::Manifest;
 use hull_oci::progress::Silent;
 use hull_oci::push::{self, CopyOptions};
@@ -94,6 +95,20 @@ fn into_storage(layout: &str, target: &Reference, context: &Context<'_>) -> Resu
     skopeo.run().map_err(Failure::Storage)
 }
 
+/// What to say of layers that should have a table of contents and have none.
+pub(super) fn note_without_contents(built: &Built, compression: Compression) -> Option<String> {
+    let without = built.layers.iter();
+    let without = without.filter(|layer| layer.annotations.is_empty()).count();
+    if !matches!(compression, Compression::ZstdChunked(_)) || without == 0 {
+        return None;
+    }
+    Some(format!(
+        "note: {} without a table of contents, as a name in it is not UTF-8 or there are too many \
+         files; clients fetch it whole",
+        quantity::count(without as u64, "layer is", "layers are"),
+    ))
+}
+
 /// What was written, and how much of it a machine with the previous image fetches.
 pub(super) fn summary(built: &Built, previous: Option<&Manifest>) -> String {
     let size = |layers: &[&build::Written]| layers.iter().map(|layer| layer.size).sum();
@@ -106,8 +121,10 @@ pub(super) fn summary(built: &Built, previous: Option<&Manifest>) -> String {
     );
     if let Some(previous) = previous {
         let known = |layer: &build::Written| {
+            // In podman's storage layers are unpacked, and named by what they were before compression.
+            let names = [layer.digest, layer.diff_id];
             let mut layers = previous.layers.iter();
-            layers.any(|other| other.descriptor.digest == layer.digest)
+            layers.any(|other| names.contains(&other.descriptor.digest))
         };
         let new: Vec<_> = all.into_iter().filter(|layer| !known(layer)).collect();
         lines.push_str(&format!(

@@ -1,0 +1,464 @@
+//! The table of contents of a `zstd:chunked` layer, from which `containers/storage`
+//! fetches only the files and the chunks of files that it does not have.
+//!
+//! After the frames of the archive come three frames that other programs skip
+//! (RFC 8878, 3.1.2): the table, as compressed JSON; what is in the archive beside the
+//! contents of files, as compressed tar-split; and a footer of 64 bytes that says
+//! where those are, as the annotations of the layer do.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hull_erofs::tree::{Metadata, Timestamp};
+use hull_oci::Digest;
+use hull_oci::digest::{Algorithm, Hasher};
+use serde::Serialize;
+
+use super::cutter::{Cut, Cutter};
+use super::frames::{Blob, Frames, Hashed};
+use super::tar::{self, Item};
+
+/// The prefix of the annotations.
+const ANNOTATION: &str = "io.github.containers.zstd-chunked";
+const VERSION: u32 = 1;
+/// The form of the table, in the annotation and the footer.
+const TABLE_TYPE: u64 = 1;
+/// The magic number of a frame to skip.
+const SKIPPED: [u8; 4] = 0x184d_2a50_u32.to_le_bytes();
+const FOOTER_MAGIC: [u8; 8] = *b"GNUlInUx";
+/// The longest table that clients read, in bytes before compression.
+const TABLE_MAX: usize = 150 << 20;
+const LEVEL: i32 = 9;
+/// The check value of tar-split: CRC-64 as in ISO 3309.
+const CRC: crc::Crc<u64, crc::Table<16>> =
+    crc::Crc::<u64, crc::Table<16>>::new(&crc::CRC_64_GO_ISO);
+
+/// What the annotations of a layer say of its table.
+pub(super) type Annotations = BTreeMap<String, String>;
+
+/// Gathers the table while the archive is written.
+pub(super) struct Contents {
+    listed: Vec<Listed>,
+    split: Split,
+}
+
+/// An entry of the archive.
+struct Listed {
+    row: Row,
+    payload: Option<Payload>,
+}
+
+/// A line of the table; names and order as other programs write them.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    name: String,
+    #[serde(rename = "linkName", skip_serializing_if = "String::is_empty")]
+    link: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    mode: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    size: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    uid: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    gid: u64,
+    #[serde(rename = "modtime", skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+    #[serde(rename = "devMajor", skip_serializing_if = "is_zero")]
+    major: u64,
+    #[serde(rename = "devMinor", skip_serializing_if = "is_zero")]
+    minor: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    xattrs: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
+    #[serde(skip_serializing_if = "is_zero")]
+    offset: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    end_offset: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    chunk_size: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    chunk_offset: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chunk_digest: Option<Digest>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    chunk_type: &'static str,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Where the content of a file is.
+#[derive(Debug)]
+struct Payload {
+    digest: Digest,
+    crc: u64,
+    chunks: Vec<Chunk>,
+    /// The frame after the last one.
+    end: usize,
+}
+
+/// A part of a file, which is a frame.
+#[derive(Debug)]
+struct Chunk {
+    frame: usize,
+    size: u64,
+    digest: Digest,
+    zeros: bool,
+}
+
+impl Contents {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            listed: Vec::new(),
+            split: Split::new()?,
+        })
+    }
+
+    /// Lists an entry by what its header says; false if the table cannot hold it, as JSON has no bytes that are not text.
+    pub(super) fn entry(
+        &mut self,
+        blocks: &[u8],
+        path: &[u8],
+        item: Item<'_>,
+        metadata: &Metadata,
+        time: Timestamp,
+    ) -> io::Result<bool> {
+        let Some(row) = row(path, item, metadata, time) else {
+            return Ok(false);
+        };
+        self.split.segment(blocks)?;
+        if row.size == 0 {
+            self.split.file(&row.name, 0, None)?;
+        }
+        self.listed.push(Listed { row, payload: None });
+        Ok(true)
+    }
+
+    /// Writes the content of the last entry.
+    pub(super) fn payload<'s, 'a>(
+        &'s mut self,
+        out: &'s mut Hashed<Frames<'a>>,
+    ) -> io::Result<PayloadWriter<'s, 'a>> {
+        let frame = out.inner.cut()?;
+        Ok(PayloadWriter {
+            contents: self,
+            cutter: Cutter::default(),
+            parts: Parts {
+                out,
+                whole: Hasher::new(Algorithm::Sha256),
+                chunk: Hasher::new(Algorithm::Sha256),
+                crc: CRC.digest(),
+                chunks: Vec::new(),
+                frame,
+                size: 0,
+            },
+        })
+    }
+
+    /// Bytes that belong to no entry: what fills up a block, and the end.
+    pub(super) fn filling(&mut self, bytes: &[u8]) {
+        self.split.pending.extend_from_slice(bytes);
+    }
+
+    /// Writes the frames behind the archive. Nothing, if the table is longer than any client reads.
+    pub(super) fn finish(self, blob: &mut Blob<'_>) -> io::Result<Option<Annotations>> {
+        let offset = |frame: usize| match frame {
+            0 => 0,
+            frame => blob.ends.get(frame - 1).copied().unwrap_or(0),
+        };
+        let rows = self.listed.iter().flat_map(|listed| listed.rows(&offset));
+        let (split, split_length) = self.split.finish()?;
+        let split_digest = Digest::sha256(&split);
+        let table = serde_json::to_vec(&Table {
+            version: VERSION,
+            entries: rows.collect(),
+            tar_split_digest: split_digest,
+        })?;
+        if table.len() > TABLE_MAX || u32::try_from(split.len()).is_err() {
+            return Ok(None);
+        }
+        let packed = zstd::bulk::compress(&table, LEVEL)?;
+        let table_at = skipped(&mut blob.out, &packed)?;
+        let split_at = skipped(&mut blob.out, &split)?;
+        let numbers = [
+            table_at,
+            packed.len() as u64,
+            table.len() as u64,
+            TABLE_TYPE,
+            split_at,
+            split.len() as u64,
+            split_length,
+        ];
+        let mut footer: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+        footer.extend(FOOTER_MAGIC);
+        skipped(&mut blob.out, &footer)?;
+        let [table_at, packed_length, table_length, kind, split_at, ..] = numbers;
+        Ok(Some(
+            [
+                ("manifest-checksum", Digest::sha256(&packed).to_string()),
+                (
+                    "manifest-position",
+                    format!("{table_at}:{packed_length}:{table_length}:{kind}"),
+                ),
+                // Clients before containers/storage 1.55 take the digest from here.
+                ("tarsplit-checksum", split_digest.to_string()),
+                (
+                    "tarsplit-position",
+                    format!("{split_at}:{}:{split_length}", split.len()),
+                ),
+            ]
+            .map(|(key, value)| (format!("{ANNOTATION}.{key}"), value))
+            .into(),
+        ))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Table {
+    version: u32,
+    entries: Vec<Row>,
+    tar_split_digest: Digest,
+}
+
+/// Appends a frame that is skipped; returns where its content begins.
+fn skipped(out: &mut Hashed<impl Write>, content: &[u8]) -> io::Result<u64> {
+    let length = u32::try_from(content.len()).map_err(io::Error::other)?;
+    out.write_all(&SKIPPED)?;
+    out.write_all(&length.to_le_bytes())?;
+    let begin = out.count;
+    out.write_all(content)?;
+    Ok(begin)
+}
+
+fn row(path: &[u8], item: Item<'_>, metadata: &Metadata, time: Timestamp) -> Option<Row> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    let nanoseconds = i32::try_from(time.nanoseconds).ok()?;
+    let time = jiff::Timestamp::new(time.seconds, nanoseconds).ok()?;
+    let (kind, link, size) = match item {
+        Item::Directory => ("dir", &[][..], 0),
+        Item::Regular(size) => ("reg", &[][..], size),
+        // The clients know nothing of sparse entries.
+        Item::Sparse(_) => return None,
+        Item::HardLink(target) => ("hardlink", target, 0),
+        Item::Symlink(target) => ("symlink", target, 0),
+        Item::CharacterDevice(_) => ("char", &[][..], 0),
+        Item::BlockDevice(_) => ("block", &[][..], 0),
+        Item::Fifo => ("fifo", &[][..], 0),
+    };
+    let (major, minor) = match item {
+        Item::CharacterDevice(device) | Item::BlockDevice(device) => (device.major, device.minor),
+        _ => (0, 0),
+    };
+    let xattr = |(name, value): &(Vec<u8>, Vec<u8>)| Some((text(name)?, STANDARD.encode(value)));
+    Some(Row {
+        kind,
+        name: text(&tar::name(path, item))?,
+        link: text(link)?,
+        mode: metadata.mode.into(),
+        size,
+        uid: metadata.uid.into(),
+        gid: metadata.gid.into(),
+        time: Some(time.to_string()),
+        major: major.into(),
+        minor: minor.into(),
+        xattrs: tar::xattrs(item, metadata)
+            .iter()
+            .map(xattr)
+            .collect::<Option<_>>()?,
+        ..Row::default()
+    })
+}
+
+impl Listed {
+    /// The row of the entry, and one for each further chunk.
+    fn rows(&self, offset: &impl Fn(usize) -> u64) -> Vec<Row> {
+        let mut row = self.row.clone();
+        let Some(payload) = &self.payload else {
+            return vec![row];
+        };
+        row.digest = Some(payload.digest);
+        row.end_offset = offset(payload.end);
+        let [first, others @ ..] = &payload.chunks[..] else {
+            return vec![row];
+        };
+        row.offset = offset(first.frame);
+        if others.is_empty() {
+            return vec![row];
+        }
+        let chunk = |chunk: &Chunk, at: u64, row: Row| Row {
+            offset: offset(chunk.frame),
+            chunk_size: chunk.size,
+            chunk_offset: at,
+            chunk_digest: Some(chunk.digest),
+            chunk_type: if chunk.zeros { "zeros" } else { "" },
+            ..row
+        };
+        let name = row.name.clone();
+        let mut at = first.size;
+        let mut rows = vec![chunk(first, 0, row)];
+        for other in others {
+            let row = Row {
+                kind: "chunk",
+                name: name.clone(),
+                ..Row::default()
+            };
+            rows.push(chunk(other, at, row));
+            at += other.size;
+        }
+        rows
+    }
+}
+
+/// Cuts the content of a file into chunks.
+pub(super) struct PayloadWriter<'s, 'a> {
+    contents: &'s mut Contents,
+    cutter: Cutter,
+    parts: Parts<'s, 'a>,
+}
+
+struct Parts<'s, 'a> {
+    out: &'s mut Hashed<Frames<'a>>,
+    whole: Hasher,
+    chunk: Hasher,
+    crc: crc::Digest<'static, u64, crc::Table<16>>,
+    chunks: Vec<Chunk>,
+    frame: usize,
+    size: u64,
+}
+
+impl Parts<'_, '_> {
+    fn take(&mut self, cut: Cut<'_>) -> io::Result<()> {
+        match cut {
+            Cut::Bytes(bytes) => {
+                self.whole.update(bytes);
+                self.chunk.update(bytes);
+                self.crc.update(bytes);
+                self.size += bytes.len() as u64;
+                self.out.write_all(bytes)
+            }
+            Cut::End { zeros } => {
+                let chunk = std::mem::replace(&mut self.chunk, Hasher::new(Algorithm::Sha256));
+                let next = self.out.inner.cut()?;
+                self.chunks.push(Chunk {
+                    frame: std::mem::replace(&mut self.frame, next),
+                    size: std::mem::take(&mut self.size),
+                    digest: chunk.finish(),
+                    zeros,
+                });
+                Ok(())
+            }
+        }
+    }
+}
+
+impl PayloadWriter<'_, '_> {
+    /// Ends the content.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        self.cutter.finish(&mut |cut| self.parts.take(cut))?;
+        let payload = Payload {
+            digest: self.parts.whole.finish(),
+            crc: self.parts.crc.finalize(),
+            chunks: self.parts.chunks,
+            end: self.parts.frame,
+        };
+        if let Some(listed) = self.contents.listed.last_mut() {
+            let (name, size) = (&listed.row.name, listed.row.size);
+            self.contents.split.file(name, size, Some(payload.crc))?;
+            listed.payload = Some(payload);
+        }
+        Ok(())
+    }
+}
+
+impl Write for PayloadWriter<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.cutter.push(bytes, &mut |cut| self.parts.take(cut))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The archive without the contents of files: tar-split, a JSON object a line.
+struct Split {
+    out: Hashed<zstd::stream::write::Encoder<'static, Vec<u8>>>,
+    /// Bytes that the next segment begins with.
+    pending: Vec<u8>,
+    position: u64,
+}
+
+/// A line of tar-split.
+#[derive(Serialize)]
+struct Line<'a> {
+    /// 1 is a file, 2 a segment of bytes.
+    #[serde(rename = "type")]
+    kind: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_zero")]
+    size: u64,
+    payload: Option<String>,
+    position: u64,
+}
+
+impl Split {
+    fn new() -> io::Result<Self> {
+        let encoder = zstd::stream::write::Encoder::new(Vec::new(), LEVEL)?;
+        Ok(Self {
+            out: Hashed::new(encoder),
+            pending: Vec::new(),
+            position: 0,
+        })
+    }
+
+    /// A header, with what filled up the block before it: readers count on one segment for both.
+    fn segment(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.pending.extend_from_slice(bytes);
+        let payload = STANDARD.encode(&self.pending);
+        self.pending.clear();
+        self.line(2, None, 0, Some(payload))
+    }
+
+    fn file(&mut self, name: &str, size: u64, crc: Option<u64>) -> io::Result<()> {
+        let payload = crc.map(|crc| STANDARD.encode(crc.to_be_bytes()));
+        self.line(1, Some(name), size, payload)
+    }
+
+    fn line(
+        &mut self,
+        kind: u8,
+        name: Option<&str>,
+        size: u64,
+        payload: Option<String>,
+    ) -> io::Result<()> {
+        let line = Line {
+            kind,
+            name,
+            size,
+            payload,
+            position: self.position,
+        };
+        self.position += 1;
+        serde_json::to_writer(&mut self.out, &line)?;
+        self.out.write_all(b"\n")
+    }
+
+    /// The compressed lines, and their length before.
+    fn finish(mut self) -> io::Result<(Vec<u8>, u64)> {
+        self.segment(&[])?;
+        let (encoder, _, length) = self.out.finish();
+        Ok((encoder.finish()?, length))
+    }
+}

@@ -1,0 +1,276 @@
+//! A blob as frames that are compressed each for itself.
+//!
+//! A gzip file is a sequence of members (RFC 1952, 2.2) and a Zstandard file one of
+//! frames (RFC 8878, 3.1); what unpacks them joins what is in them. So pieces of a
+//! large layer can be compressed at once, and a frame be read alone. Where frames end
+//! depends on the bytes only, so a layer is the same with any number of threads.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use hull_oci::Digest;
+use hull_oci::digest::{Algorithm, Hasher};
+
+use super::Compression;
+
+/// The most bytes of a frame, before compression.
+pub(super) const FRAME_MAX: usize = 8 << 20;
+/// The pieces of a layer that are in work elsewhere, at most.
+const WAITING_MAX: usize = 4;
+
+/// Threads that have nothing else to do; a job is taken only when one waits for it.
+pub(crate) type Helpers = SyncSender<Job>;
+
+/// Some frames to compress.
+#[derive(Debug)]
+pub(crate) struct Job {
+    compression: Compression,
+    data: Vec<u8>,
+    /// Where each frame ends in the data.
+    cuts: Vec<usize>,
+    done: SyncSender<io::Result<Packed>>,
+}
+
+impl Job {
+    /// Compresses; whoever gave the job away has the result then.
+    pub(crate) fn run(self) {
+        // There is room for one result; a layer that failed does not wait for it.
+        let packed = pack(self.compression, &self.data, &self.cuts);
+        self.done.send(packed).ok();
+    }
+}
+
+/// Compressed frames.
+#[derive(Debug)]
+struct Packed {
+    bytes: Vec<u8>,
+    /// The length of each frame.
+    lengths: Vec<usize>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Done(Packed),
+    Elsewhere(Receiver<io::Result<Packed>>),
+}
+
+/// Cuts what is written into frames, and writes those into a file.
+pub(super) struct Frames<'a> {
+    compression: Compression,
+    helpers: &'a Helpers,
+    blob: Hashed<BufWriter<&'a File>>,
+    data: Vec<u8>,
+    cuts: Vec<usize>,
+    waiting: VecDeque<Waiting>,
+    /// How many frames have ended.
+    count: usize,
+    /// Where the frames that are written end in the blob.
+    ends: Vec<u64>,
+}
+
+/// A file of frames.
+pub(super) struct Blob<'a> {
+    pub(super) out: Hashed<BufWriter<&'a File>>,
+    /// Where each frame ends.
+    pub(super) ends: Vec<u64>,
+}
+
+impl<'a> Frames<'a> {
+    pub(super) fn new(file: &'a File, compression: Compression, helpers: &'a Helpers) -> Self {
+        Self {
+            compression,
+            helpers,
+            blob: Hashed::new(BufWriter::new(file)),
+            data: Vec::new(),
+            cuts: Vec::new(),
+            waiting: VecDeque::new(),
+            count: 0,
+            ends: Vec::new(),
+        }
+    }
+
+    /// Ends the frame, unless nothing is in it; returns the number of the next one.
+    pub(super) fn cut(&mut self) -> io::Result<usize> {
+        if self.data.len() > self.begin() {
+            self.cuts.push(self.data.len());
+            self.count += 1;
+        }
+        if self.data.len() >= FRAME_MAX {
+            self.give()?;
+        }
+        Ok(self.count)
+    }
+
+    /// Where the frame begins in the data.
+    fn begin(&self) -> usize {
+        self.cuts.last().copied().unwrap_or(0)
+    }
+
+    /// Has the frames compressed that have ended: by a thread that waits for work, else by this one.
+    fn give(&mut self) -> io::Result<()> {
+        let (done, result) = sync_channel(1);
+        let job = Job {
+            compression: self.compression,
+            data: std::mem::take(&mut self.data),
+            cuts: std::mem::take(&mut self.cuts),
+            done,
+        };
+        match self.helpers.try_send(job) {
+            Ok(()) => self.waiting.push_back(Waiting::Elsewhere(result)),
+            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
+                let packed = pack(job.compression, &job.data, &job.cuts)?;
+                self.waiting.push_back(Waiting::Done(packed));
+                // The memory is used again.
+                self.data = job.data;
+                self.data.clear();
+            }
+        }
+        self.write_done(WAITING_MAX)
+    }
+
+    /// Writes what is compressed, in order; waits while more than so many pieces are not written.
+    fn write_done(&mut self, most: usize) -> io::Result<()> {
+        while let Some(first) = self.waiting.pop_front() {
+            let packed = match first {
+                Waiting::Done(packed) => packed,
+                Waiting::Elsewhere(result) if self.waiting.len() >= most => {
+                    result.recv().map_err(io::Error::other)??
+                }
+                Waiting::Elsewhere(result) => match result.try_recv() {
+                    Ok(packed) => packed?,
+                    Err(_) => {
+                        self.waiting.push_front(Waiting::Elsewhere(result));
+                        return Ok(());
+                    }
+                },
+            };
+            self.blob.write_all(&packed.bytes)?;
+            let mut end = self.ends.last().copied().unwrap_or(0);
+            for length in packed.lengths {
+                end += length as u64;
+                self.ends.push(end);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the last frame and waits for all.
+    pub(super) fn finish(mut self) -> io::Result<Blob<'a>> {
+        self.cut()?;
+        if !self.cuts.is_empty() {
+            self.give()?;
+        }
+        self.write_done(0)?;
+        Ok(Blob {
+            out: self.blob,
+            ends: self.ends,
+        })
+    }
+}
+
+impl Write for Frames<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.compression == Compression::None {
+            return self.blob.write(bytes);
+        }
+        let room = FRAME_MAX - (self.data.len() - self.begin());
+        let count = bytes.len().min(room);
+        self.data.extend_from_slice(&bytes[..count]);
+        if count == room {
+            self.cut()?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn pack(compression: Compression, data: &[u8], cuts: &[usize]) -> io::Result<Packed> {
+    let mut packer = Packer::new(compression)?;
+    let mut packed = Packed {
+        bytes: Vec::new(),
+        lengths: Vec::with_capacity(cuts.len()),
+    };
+    let mut begin = 0;
+    for &end in cuts {
+        let before = packed.bytes.len();
+        packer.frame(&data[begin..end], &mut packed.bytes)?;
+        packed.lengths.push(packed.bytes.len() - before);
+        begin = end;
+    }
+    Ok(packed)
+}
+
+enum Packer {
+    None,
+    Gzip(flate2::Compression),
+    Zstd(zstd::bulk::Compressor<'static>),
+}
+
+impl Packer {
+    fn new(compression: Compression) -> io::Result<Self> {
+        Ok(match compression {
+            Compression::None => Self::None,
+            Compression::Gzip(level) => Self::Gzip(flate2::Compression::new(level)),
+            Compression::Zstd(level) | Compression::ZstdChunked(level) => {
+                Self::Zstd(zstd::bulk::Compressor::new(level)?)
+            }
+        })
+    }
+
+    /// Appends a frame of these bytes.
+    fn frame(&mut self, data: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        match self {
+            Self::None => out.extend_from_slice(data),
+            // The header has no time, and says "unknown" of the system.
+            Self::Gzip(level) => {
+                let mut encoder = flate2::GzBuilder::new()
+                    .mtime(0)
+                    .operating_system(255)
+                    .write(out, *level);
+                encoder.write_all(data)?;
+                encoder.finish()?;
+            }
+            Self::Zstd(compressor) => out.extend_from_slice(&compressor.compress(data)?),
+        }
+        Ok(())
+    }
+}
+
+/// Passes bytes on, counts and hashes them.
+pub(super) struct Hashed<W> {
+    pub(super) inner: W,
+    hasher: Hasher,
+    pub(super) count: u64,
+}
+
+impl<W> Hashed<W> {
+    pub(super) fn new(inner: W) -> Self {
+        Self {
+            inner,
+            hasher: Hasher::new(Algorithm::Sha256),
+            count: 0,
+        }
+    }
+
+    pub(super) fn finish(self) -> (W, Digest, u64) {
+        (self.inner, self.hasher.finish(), self.count)
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.count += u64::try_from(count).unwrap_or(0);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
