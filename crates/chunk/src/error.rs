@@ -76,9 +76,55 @@ impl fmt::Display for Refusals {
             f,
             "{count} {files} cannot be part of an image; nothing was written"
         )?;
-        for refusal in &self.0 {
-            write!(f, "\n{refusal}")?;
+        for (reason, refusals) in self.by_reason() {
+            match refusals[..] {
+                [one] => write!(f, "\n{one}")?,
+                _ => write!(f, "\n{reason}:")?,
+            }
+            for refusal in refusals.iter().filter(|_| refusals.len() > 1) {
+                write!(f, "\n  {}", refusal.path)?;
+            }
         }
         Ok(())
+    }
+}
+
+impl Refusals {
+    /// The refusals with the same reason, which is said once; in the order of the first of each.
+    fn by_reason(&self) -> Vec<(String, Vec<&Refusal>)> {
+        let mut groups: Vec<(String, Vec<&Refusal>)> = Vec::new();
+        for refusal in &self.0 {
+            let reason = refusal.reason.to_string();
+            match groups.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, group)) => group.push(refusal),
+                None => groups.push((reason, vec![refusal])),
+            }
+        }
+        groups
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scan::{FullPath, Reason};
+
+    #[test]
+    fn a_reason_that_many_files_have_is_said_once() {
+        let refusal = |path: &str, reason| Refusal {
+            path: FullPath::new(path.as_bytes()),
+            reason,
+        };
+        let refusals = Refusals(vec![
+            refusal("boot/a", Reason::Boot),
+            refusal("etc/.wh.x", Reason::Whiteout),
+            refusal("boot/b", Reason::Boot),
+        ]);
+        let told = refusals.to_string();
+        assert_eq!(told.matches(&Reason::Boot.to_string()).count(), 1);
+        assert!(
+            told.contains("--allow-boot:\n  /boot/a\n  /boot/b\n/etc/.wh.x: a name"),
+            "{told}"
+        );
     }
 }

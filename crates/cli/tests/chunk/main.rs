@@ -5,172 +5,16 @@
     reason = "a test writes files that nothing depends on, and runs hull itself"
 )]
 
+mod containers;
+mod world;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 
 use hull_sys::run::Program;
 use serde_json::Value;
 
-fn hull() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_hull"))
-}
-
-fn run(command: &mut Command) -> Output {
-    command.output().expect("hull was built")
-}
-
-#[track_caller]
-fn succeed(arguments: &[&str]) -> String {
-    let output = run(hull().args(arguments));
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    String::from_utf8(output.stdout).expect("results are text")
-}
-
-/// A root with a program that needs no library, and a scratch directory beside it.
-struct World {
-    temp: tempfile::TempDir,
-}
-
-impl World {
-    fn new() -> Self {
-        // podman makes a name of the path, which must have small letters only.
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "hull-chunk-{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
-        let temp = tempfile::Builder::new()
-            .prefix(&name)
-            .rand_bytes(0)
-            .tempdir();
-        let temp = temp.expect("there is room");
-        let world = Self { temp };
-        for directory in [
-            "root/usr/bin",
-            "root/etc",
-            "root/dev",
-            "root/proc",
-            "root/sys",
-            "root/run",
-            "root/tmp",
-            "build",
-        ] {
-            fs::create_dir_all(world.at(directory)).expect("there is room");
-        }
-        // Linked statically in Debian.
-        fs::copy("/sbin/ldconfig", world.at("root/usr/bin/program")).expect("Debian has it");
-        fs::write(world.at("root/etc/note"), "of the root").expect("there is room");
-        world
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.temp.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.at(name).to_str().expect("it is text").to_owned()
-    }
-
-    fn image(&self, name: &str) -> String {
-        format!("oci:{}", self.text(name))
-    }
-
-    fn chunk(&self, output: &str) -> Command {
-        let mut command = hull();
-        command.args(["chunk", "--rootfs", &self.text("root"), "--output", output]);
-        command
-    }
-}
-
-fn json(text: &[u8]) -> Value {
-    serde_json::from_slice(text).expect("it is JSON")
-}
-
-#[test]
-fn an_image_is_copied_by_skopeo_pulled_by_podman_and_built_on_by_buildah() {
-    let world = World::new();
-    let image = world.image("build/out.oci:v1");
-    let output = run(world.chunk(&image).args(["--label", "a=b"]));
-    assert!(output.status.success(), "{output:?}");
-    let digest = String::from_utf8_lossy(&output.stdout);
-    let digest = digest
-        .split(' ')
-        .next()
-        .expect("a line has words")
-        .to_owned();
-
-    let skopeo = Program::new("skopeo").package("skopeo");
-    let seen = skopeo
-        .clone()
-        .args(["inspect", &image])
-        .output()
-        .expect("skopeo reads it");
-    assert_eq!(json(&seen)["Digest"], digest);
-    assert_eq!(json(&seen)["Labels"]["a"], "b");
-    let copied = world.image("copied:v1");
-    skopeo
-        .clone()
-        .args(["--insecure-policy", "copy", "--quiet", &image, &copied])
-        .run()
-        .expect("skopeo copies it");
-    assert_eq!(
-        json(
-            &skopeo
-                .args(["inspect", &copied])
-                .output()
-                .expect("the copy is whole")
-        )["Digest"],
-        digest
-    );
-
-    let storage = [
-        "--root",
-        &world.text("storage"),
-        "--runroot",
-        &world.text("storage.run"),
-        "--storage-driver",
-        "overlay",
-    ];
-    let podman = Program::new("podman").package("podman").args(storage);
-    podman
-        .args(["--cgroup-manager", "cgroupfs", "pull", "--quiet", &image])
-        .run()
-        .expect("podman pulls it");
-    let containerfile = format!(
-        "FROM oci:{}:v1\nRUN [\"/usr/bin/program\", \"--version\"]\nLABEL x=y\n",
-        world.text("build/out.oci")
-    );
-    fs::write(world.at("build/Containerfile"), containerfile).expect("there is room");
-    let buildah = Program::new("buildah").package("buildah").args(storage);
-    let printed = buildah
-        .args([
-            "build",
-            "--isolation",
-            "chroot",
-            "--tag",
-            "built",
-            &world.text("build"),
-        ])
-        .output();
-    // The program of the root ran in a container of the image.
-    let printed = printed.expect("buildah builds on it");
-    assert!(
-        String::from_utf8_lossy(&printed).contains("ldconfig"),
-        "{}",
-        String::from_utf8_lossy(&printed)
-    );
-    let clean = Program::new("podman").args(storage).args([
-        "--cgroup-manager",
-        "cgroupfs",
-        "rmi",
-        "--all",
-        "--force",
-    ]);
-    clean.run().expect("podman empties its storage");
-}
+use crate::world::{World, hull, json, run, succeed};
 
 #[test]
 fn rpm_ostrees_options_give_an_image_that_keeps_to_the_one_before() {
@@ -213,49 +57,6 @@ fn rpm_ostrees_options_give_an_image_that_keeps_to_the_one_before() {
         String::from_utf8_lossy(&refused.stderr).contains("no ostree commit"),
         "{refused:?}"
     );
-}
-
-#[test]
-fn an_image_in_podmans_storage_is_split_again_and_goes_back_there() {
-    let world = World::new();
-    let storage = format!(
-        "containers-storage:[overlay@{}+{}]localhost/os",
-        world.text("storage"),
-        world.text("storage.run")
-    );
-    let (one, two) = (format!("{storage}:1"), format!("{storage}:2"));
-    let output = run(world.chunk(&one).args(["--label", "a=b"]));
-    assert!(output.status.success(), "{output:?}");
-    // The layers of the second image are those of the first.
-    let again = succeed(&[
-        "chunk",
-        "--from",
-        &one,
-        "--output",
-        &two,
-        "--previous",
-        &one,
-    ]);
-    assert!(again.contains("previous image: 0 layers"), "{again}");
-    let seen = Program::new("skopeo").args(["inspect", "--config", &two]);
-    let seen = json(&seen.output().expect("skopeo finds it"));
-    assert_eq!(seen["config"]["Labels"]["a"], "b");
-    let root = world.text("root");
-    assert!(succeed(&["chunk", "verify", &root, &two]).starts_with("No difference "));
-    let clean = Program::new("podman").args([
-        "--root",
-        &world.text("storage"),
-        "--runroot",
-        &world.text("storage.run"),
-        "--storage-driver",
-        "overlay",
-        "--cgroup-manager",
-        "cgroupfs",
-        "rmi",
-        "--all",
-        "--force",
-    ]);
-    clean.run().expect("podman empties its storage");
 }
 
 #[test]
@@ -420,6 +221,7 @@ fn what_cannot_be_part_of_an_image_is_listed_with_its_path_before_any_work() {
         assert_eq!(output.status.code(), Some(1));
         let told = String::from_utf8_lossy(&output.stderr);
         for path in ["/boot/vmlinuz", "/etc/.wh.note", "/etc/pipe"] {
+            // Each has a reason of its own.
             assert!(told.contains(&format!("{path}: ")), "{path}: {told}");
         }
     }
