@@ -13,13 +13,19 @@ proptest! {
         let ours = transform::oci_root(&mut tree);
         let result = hull_oracle::transform_for_oci(&mut theirs);
         prop_assert_eq!(ours.is_ok(), result.is_ok(), "{:?} and {:?}", ours, result);
-        prop_assume!(ours.is_ok());
+        if ours.is_err() {
+            // Both refuse it: there is nothing more to compare.
+            return Ok(());
+        }
         prop_assert!(dump::write(&tree) == hull_oracle::write_dump(&theirs).unwrap());
 
         let ours = transform::prepare_for_boot(&mut tree);
         let result = hull_oracle::transform_for_boot(&mut theirs, &[]);
         prop_assert_eq!(ours.is_ok(), result.is_ok(), "{:?} and {:?}", ours, result);
-        prop_assume!(ours.is_ok());
+        if ours.is_err() {
+            // Both refuse it: there is nothing more to compare.
+            return Ok(());
+        }
         prop_assert!(dump::write(&tree) == hull_oracle::write_dump(&theirs).unwrap());
     }
 
@@ -28,7 +34,10 @@ proptest! {
         let mut theirs = hull_oracle::to_theirs(&tree);
         let ours = transform::prepare_for_boot(&mut tree);
         prop_assert_eq!(ours.is_ok(), hull_oracle::transform_for_boot(&mut theirs, &[]).is_ok());
-        prop_assume!(ours.is_ok());
+        if ours.is_err() {
+            // Both refuse it: there is nothing more to compare.
+            return Ok(());
+        }
         prop_assert!(dump::write(&tree) == hull_oracle::write_dump(&theirs).unwrap());
     }
 }
