@@ -122,6 +122,9 @@ fn by_size(members: &[Vec<usize>], scan: &Scan) -> Vec<usize> {
     order
 }
 
+/// The most threads; each has up to some ten megabytes in work.
+const THREADS_MAX: usize = 256;
+
 /// Runs `work` for each place with so many threads; the results are in the order of the places.
 ///
 /// A thread for which no place is left helps the others.
@@ -147,15 +150,21 @@ fn in_parallel<T: Send, E: Send>(
         }
     };
     thread::scope(|scope| {
-        for _ in 0..threads.get() {
+        for _ in 1..threads.get().min(THREADS_MAX) {
             let (helpers, take_places, jobs) = (helpers.clone(), &take_places, &jobs);
-            scope.spawn(move || {
+            let work = move || {
                 take_places(helpers);
                 help(jobs);
-            });
+            };
+            // Where there may be no more threads, those that are there do it.
+            if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
         }
+        take_places(helpers.clone());
         // The last thread that gives jobs away ends them.
         drop(helpers);
+        help(&jobs);
     });
     let mut results = results.into_inner().expect("no thread panicked");
     results.sort_by_key(|(place, _)| *place);

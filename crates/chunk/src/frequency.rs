@@ -16,12 +16,17 @@ pub struct Frequency {
     /// The weeks in which it is known to have changed; the lowest bit is the week before the newest
     /// change of the whole system. What changes in the same weeks costs little in one layer.
     pub weeks: u128,
+    /// Whether the author of the files said so; then nothing that is seen corrects it.
+    pub said: bool,
 }
 
 impl Frequency {
     /// A rate, without any known time.
     pub fn of(rate: f64) -> Self {
-        Self { rate, weeks: 0 }
+        Self {
+            rate,
+            ..Self::default()
+        }
     }
 
     /// Both: as often as the busier one.
@@ -30,6 +35,7 @@ impl Frequency {
         Self {
             rate: self.rate.max(other.rate),
             weeks: self.weeks | other.weeks,
+            said: self.said || other.said,
         }
     }
 }

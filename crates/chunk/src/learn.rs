@@ -1,43 +1,47 @@
 //! What earlier images tell of how often components change.
 //!
 //! Between two images a layer is the same or another. If it is another, one of its
-//! components changed at least: with a layer of its own that is certain, and of those
-//! that share a layer each is as likely to be the one as its rate says. What was seen
-//! and what was assumed are weighed by the time that each stands for.
+//! components changed at least: with a layer of its own that is certain, and those
+//! that share a layer are blamed as their rates say. What was seen and what was
+//! assumed are weighed by the time that each stands for.
 
 use std::collections::{BTreeSet, HashMap};
 
 use hull_oci::Digest;
 
-use crate::components::Component;
-use crate::frequency::{between_updates, probability, week};
+use crate::components::{Component, UNKNOWN_RATE};
+use crate::frequency::{WINDOW_YEARS, between_updates, probability, week};
 
 /// What was assumed counts like having watched for so many years.
 const ASSUMED_YEARS: f64 = 0.5;
 const YEAR: f64 = 365.25 * 86400.0;
+/// Times up to this one, a day after the epoch, were set by somebody and mean none.
+const NO_TIME: i64 = 86400;
 
 /// An earlier image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Seen {
     /// When it was made, in seconds since the epoch.
     pub created: Option<i64>,
-    /// The components of each layer, and the digest of its blob.
+    /// The components of each layer, and the digest of its archive, before compression.
     pub layers: Vec<(Vec<String>, Digest)>,
 }
 
 /// What is known of a component from two images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Sight {
-    /// The probability that it changed.
-    changed: f64,
+    /// How many changes are expected to have been.
+    changes: f64,
+    /// Whether it changed for certain.
+    certain: bool,
     /// The years between the two.
     years: f64,
 }
 
 /// Corrects how often components change by what earlier images, the oldest first, show.
 ///
-/// Where the times of two images are unknown, or not one after the other, two weeks lie between them.
-/// `newest` is the time of the newest change of the whole system.
+/// Where the time of one of two images is unknown, two weeks lie between them; images of the
+/// same time tell nothing. `newest` is the time of the newest change of the whole system.
 pub fn learn(components: &mut [Component], images: &[Seen], newest: Option<i64>) {
     let known: HashMap<&str, f64> = components
         .iter()
@@ -47,22 +51,22 @@ pub fn learn(components: &mut [Component], images: &[Seen], newest: Option<i64>)
     let mut weeks: HashMap<String, u128> = HashMap::new();
     for pair in images.windows(2) {
         let [old, new] = pair else { continue };
-        let when = new.created.zip(newest);
+        let when = time(new).zip(newest);
         let when = when.map_or(0, |(time, newest)| week(time, newest));
         for (name, sight) in compare(old, new, &known) {
-            if sight.changed >= 1.0 {
+            if sight.certain {
                 *weeks.entry(name.to_owned()).or_default() |= when;
             }
             sights.entry(name.to_owned()).or_default().push(sight);
         }
     }
     for component in components {
-        let Some(sights) = sights.get(&component.name) else {
+        let frequency = &mut component.frequency;
+        let Some(sights) = sights.get(&component.name).filter(|_| !frequency.said) else {
             continue;
         };
-        let changes: f64 = sights.iter().map(|sight| sight.changed).sum();
+        let changes: f64 = sights.iter().map(|sight| sight.changes).sum();
         let years: f64 = sights.iter().map(|sight| sight.years).sum();
-        let frequency = &mut component.frequency;
         frequency.rate = (frequency.rate * ASSUMED_YEARS + changes) / (ASSUMED_YEARS + years);
         frequency.weeks |= weeks.get(&component.name).copied().unwrap_or(0);
     }
@@ -74,6 +78,12 @@ fn compare<'a>(old: &Seen, new: &'a Seen, rates: &HashMap<&str, f64>) -> Vec<(&'
     let before: BTreeSet<&Digest> = old.layers.iter().map(|(_, digest)| digest).collect();
     let before_by_names: BTreeSet<&Vec<String>> =
         old.layers.iter().map(|(names, _)| names).collect();
+    // Where not one layer is the same, something changed that is in all: a mode of a directory,
+    // or the program that made them.
+    let shares = new.layers.iter().any(|(_, digest)| before.contains(digest));
+    if years <= 0.0 || !(shares || new.layers.len() < 2) {
+        return Vec::new();
+    }
     let mut seen = Vec::new();
     for (names, digest) in &new.layers {
         let same = before.contains(digest);
@@ -81,23 +91,36 @@ fn compare<'a>(old: &Seen, new: &'a Seen, rates: &HashMap<&str, f64>) -> Vec<(&'
             // It is another layer because others are in it: that says nothing of any of them.
             continue;
         }
-        let alone = |name: &String| {
-            let rate = rates.get(name.as_str()).copied().unwrap_or(0.0);
-            probability(rate, years)
-        };
-        let none: f64 = names.iter().map(|name| 1.0 - alone(name)).product();
+        // What the root does not have any more was there, and may have been what changed.
+        let rate = |name: &String| rates.get(name.as_str()).copied().unwrap_or(UNKNOWN_RATE);
+        let none: f64 = names
+            .iter()
+            .map(|name| 1.0 - probability(rate(name), years))
+            .product();
         for name in names {
-            let changed = match (same, names.len()) {
+            let changes = match (same, names.len()) {
                 (true, _) => 0.0,
-                (false, 1) => 1.0,
+                // Once at least.
+                (false, 1) => (rate(name) * years).max(1.0),
                 // Bayes: the layer always changes when the component does.
-                (false, _) if none < 1.0 => (alone(name) / (1.0 - none)).min(1.0),
+                (false, _) if none < 1.0 => rate(name) * years / (1.0 - none),
                 (false, _) => 0.0,
             };
-            seen.push((name.as_str(), Sight { changed, years }));
+            let certain = !same && names.len() == 1;
+            let sight = Sight {
+                changes,
+                certain,
+                years,
+            };
+            seen.push((name.as_str(), sight));
         }
     }
     seen
+}
+
+/// When an image was made, if that can be believed.
+fn time(image: &Seen) -> Option<i64> {
+    image.created.filter(|&time| time > NO_TIME)
 }
 
 #[expect(
@@ -105,9 +128,9 @@ fn compare<'a>(old: &Seen, new: &'a Seen, rates: &HashMap<&str, f64>) -> Vec<(&'
     reason = "seconds of some years are exact"
 )]
 fn years_between(old: &Seen, new: &Seen) -> f64 {
-    match (old.created, new.created) {
-        (Some(old), Some(new)) if new > old => new.saturating_sub(old) as f64 / YEAR,
-        _ => between_updates(),
+    match time(old).zip(time(new)) {
+        Some((old, new)) => (new.saturating_sub(old) as f64 / YEAR).min(WINDOW_YEARS),
+        None => between_updates(),
     }
 }
 
@@ -173,6 +196,61 @@ mod tests {
         let rates = learned(&images, &[("busy", 20.0), ("calm", 0.5)]);
         assert!(rates[0] > 30.0, "{rates:?}");
         assert!(rates[1] < 3.0, "{rates:?}");
+    }
+
+    #[test]
+    fn what_is_gone_may_have_been_what_changed() {
+        let images = weekly(|week| [(&["a", "gone"], week.to_string()), (&["b"], "b".into())]);
+        let rates = learned(&images, &[("a", 4.0)]);
+        assert!(rates[0] < 17.0, "{rates:?}");
+    }
+
+    #[test]
+    fn what_changes_every_week_stays_busy_where_images_are_rare() {
+        let half_a_year = [
+            image(Some(NEWEST - 26 * WEEK), &[(&["a"], "1"), (&["b"], "b")]),
+            image(Some(NEWEST), &[(&["a"], "2"), (&["b"], "b")]),
+        ];
+        let rates = learned(&half_a_year, &[("a", 52.0)]);
+        assert!((rates[0] - 52.0).abs() < 1e-6, "{rates:?}");
+    }
+
+    #[test]
+    fn what_the_author_said_is_not_corrected() {
+        let mut components = [component("a", 1.0)];
+        components[0].frequency.said = true;
+        let images = weekly(|week| [(&["a"], week.to_string()), (&["b"], "b".into())]);
+        learn(&mut components, &images, Some(NEWEST));
+        assert_eq!(components[0].frequency.rate.to_bits(), 1.0_f64.to_bits());
+    }
+
+    #[test]
+    fn images_of_one_time_and_images_that_share_nothing_tell_nothing() {
+        let twice = [
+            image(Some(NEWEST), &[(&["a"], "1"), (&["b"], "b")]),
+            image(Some(NEWEST), &[(&["a"], "1"), (&["b"], "b")]),
+        ];
+        let other_bytes = [
+            image(None, &[(&["a"], "1"), (&["b"], "1")]),
+            image(None, &[(&["a"], "2"), (&["b"], "2")]),
+        ];
+        for images in [&twice, &other_bytes] {
+            let rates = learned(images, &[("a", 4.0), ("b", 4.0)]);
+            assert!(
+                rates.iter().all(|rate| rate.to_bits() == 4.0_f64.to_bits()),
+                "{rates:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_time_that_somebody_set_to_nothing_is_none() {
+        let images = [
+            image(Some(0), &[(&["a"], "1"), (&["b"], "b")]),
+            image(Some(NEWEST), &[(&["a"], "2"), (&["b"], "b")]),
+        ];
+        let rates = learned(&images, &[("a", 4.0)]);
+        assert!(rates[0] > 4.0, "{rates:?}");
     }
 
     #[test]

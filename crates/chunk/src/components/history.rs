@@ -38,7 +38,11 @@ impl History {
             Self::Unknown => 0,
         };
         let rate = self.rate(newest)?;
-        Some(Frequency { rate, weeks })
+        Some(Frequency {
+            rate,
+            weeks,
+            said: false,
+        })
     }
 
     /// Changes in a year.

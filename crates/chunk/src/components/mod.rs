@@ -60,7 +60,7 @@ const INITRAMFS: &str = "initramfs";
 const KERNEL: &str = "kernel";
 
 /// Changes in a year of a component about which nothing is known.
-const UNKNOWN_RATE: f64 = 4.0;
+pub(crate) const UNKNOWN_RATE: f64 = 4.0;
 /// Changes in a year of what changes with nearly every build.
 const REST_RATE: f64 = 52.0;
 /// Changes in a year of an initramfs: the kernel and whatever is packed into it.
@@ -149,7 +149,13 @@ impl Components {
         join_links(scan, &packages, &mut claims, &mut times);
         let mut frequencies = packages.frequencies;
         let tagged = tags.rates.into_iter();
-        frequencies.extend(tagged.map(|(name, rate)| (name, Frequency::of(rate))));
+        frequencies.extend(tagged.map(|(name, rate)| {
+            let said = Frequency {
+                said: true,
+                ..Frequency::of(rate)
+            };
+            (name, said)
+        }));
         let newest = packages.all.iter().filter_map(|package| package.time);
         Ok(Self::sum(
             scan,

@@ -66,6 +66,7 @@ impl Earlier {
             .read_to_end(&mut bytes)
             .map_err(|error| PreviousError::Config(name.clone(), error))?;
         let config = ImageConfig::parse(&bytes)
+            .and_then(|config| config.check_against(&manifest).map(|()| config))
             .map_err(|error| PreviousError::Document(name, Box::new(error)))?;
         Ok(Self { manifest, config })
     }
@@ -73,8 +74,8 @@ impl Earlier {
     /// What it tells of its components.
     pub fn seen(&self) -> Option<Seen> {
         let plan = plan_of(&self.manifest)?;
-        let digests = self.manifest.layers.iter();
-        let digests = digests.map(|layer| layer.descriptor.digest);
+        // Not those of the blobs, which change with the compressor.
+        let digests = self.config.diff_ids.iter().copied();
         let created = self.config.created.as_deref();
         let created = created.and_then(|text| text.parse::<jiff::Timestamp>().ok());
         Some(Seen {
@@ -96,7 +97,8 @@ pub fn read_previous(
     Ok((plan, earlier))
 }
 
-/// Reads what earlier images, the oldest first, tell of their components.
+/// Reads what earlier images tell of their components: the oldest first, where all have a time,
+/// else in the order of the references.
 pub fn read_history(
     references: &[Reference],
     options: &SourceOptions,
@@ -106,7 +108,11 @@ pub fn read_history(
         let seen = Earlier::read(reference, options, platform)?.seen();
         seen.ok_or_else(|| PreviousError::NoComponents(reference.to_string()))
     };
-    references.iter().map(read).collect()
+    let mut images: Vec<Seen> = references.iter().map(read).collect::<Result<_, _>>()?;
+    if images.iter().all(|image| image.created.is_some()) {
+        images.sort_by_key(|image| image.created);
+    }
+    Ok(images)
 }
 
 /// Reads the manifest of an image, with its digest. No layer is fetched.

@@ -31,6 +31,8 @@ const FOOTER_MAGIC: [u8; 8] = *b"GNUlInUx";
 /// The longest table that clients read, in bytes before compression.
 const TABLE_MAX: usize = 150 << 20;
 const LEVEL: i32 = 9;
+/// The years 1 to 9999, in seconds since 1970: what a time in JSON may say (RFC 3339).
+const YEARS: std::ops::Range<i64> = -62_135_596_800..253_402_300_800;
 /// The check value of tar-split: CRC-64 as in ISO 3309.
 const CRC: crc::Crc<u64, crc::Table<16>> =
     crc::Crc::<u64, crc::Table<16>>::new(&crc::CRC_64_GO_ISO);
@@ -243,6 +245,9 @@ fn skipped(out: &mut Hashed<impl Write>, content: &[u8]) -> io::Result<u64> {
 fn row(path: &[u8], item: Item<'_>, metadata: &Metadata, time: Timestamp) -> Option<Row> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
     let nanoseconds = i32::try_from(time.nanoseconds).ok()?;
+    if !YEARS.contains(&time.seconds) {
+        return None;
+    }
     let time = jiff::Timestamp::new(time.seconds, nanoseconds).ok()?;
     let (kind, link, size) = match item {
         Item::Directory => ("dir", &[][..], 0),
@@ -271,7 +276,7 @@ fn row(path: &[u8], item: Item<'_>, metadata: &Metadata, time: Timestamp) -> Opt
         time: Some(time.to_string()),
         major: major.into(),
         minor: minor.into(),
-        xattrs: tar::xattrs(item, metadata)
+        xattrs: tar::xattrs(metadata)
             .iter()
             .map(xattr)
             .collect::<Option<_>>()?,

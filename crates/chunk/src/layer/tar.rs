@@ -32,16 +32,15 @@ pub(super) fn name(path: &[u8], item: Item<'_>) -> Vec<u8> {
     }
 }
 
-/// The extended attributes that the header of an entry has; those of a hard link are at its target.
-pub(super) fn xattrs(item: Item<'_>, metadata: &Metadata) -> Vec<(Vec<u8>, Vec<u8>)> {
-    match item {
-        Item::HardLink(_) => Vec::new(),
-        _ => metadata
-            .xattrs
-            .iter()
-            .map(|(name, value)| (name.to_vec(), value.to_vec()))
-            .collect(),
-    }
+/// The extended attributes that the header of an entry has.
+///
+/// Those of a hard link are its target's, and written all the same: programs that give
+/// each name its owner again lose the capabilities by that.
+pub(super) fn xattrs(metadata: &Metadata) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let xattrs = metadata.xattrs.iter();
+    xattrs
+        .map(|(name, value)| (name.to_vec(), value.to_vec()))
+        .collect()
 }
 
 /// What comes before the data of an entry.
@@ -53,7 +52,7 @@ pub(super) fn header(
     metadata: &Metadata,
     mtime: Timestamp,
 ) -> Vec<u8> {
-    let (name, xattrs) = (name(path, item), xattrs(item, metadata));
+    let (name, xattrs) = (name(path, item), xattrs(metadata));
     let mut head = Head {
         path: &name,
         mode: metadata.mode.into(),

@@ -25,12 +25,19 @@ impl Load {
     pub(super) fn of(item: &Item) -> Self {
         let frequency = item.frequency;
         let rate = frequency.rate.max(0.0);
+        // Where earlier images, or the author, say that it changes less than it did in these
+        // weeks, they count for nothing: no more than the whole rate may be shared.
+        let counted = frequency.weeks.count_ones();
+        let (weeks, counted) = match yearly(counted) <= rate {
+            true => (frequency.weeks, counted),
+            false => (0, 0),
+        };
         Self {
             size: item.size as f64,
             rate,
             busiest: rate,
-            weeks: frequency.weeks,
-            counted: frequency.weeks.count_ones(),
+            weeks,
+            counted,
         }
     }
 
@@ -57,7 +64,7 @@ impl Load {
     /// The changes in a year of the whole: parts that changed in the same week are one change.
     fn changes(self) -> f64 {
         let together = self.counted - self.weeks.count_ones();
-        // A rate that somebody set may be lower than what was counted.
+        // No less than its busiest part, whatever the rounding.
         (self.rate - yearly(together)).max(self.busiest)
     }
 

@@ -61,13 +61,14 @@ fn plan(mut layers: Vec<Vec<&Item>>) -> Plan {
     }
 }
 
-/// The class of a rate: a number that grows by one with each doubling.
+/// The class of a rate: a number that grows by one with each doubling. Powers of two,
+/// which what is assumed is, lie in the middle of theirs: a little more or less changes no class.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the logarithm of a double is a small number"
 )]
 fn class(rate: f64) -> i16 {
-    rate.max(1e-3).log2().floor() as i16
+    rate.max(1e-3).log2().round() as i16
 }
 
 /// Puts components into `count` layers or fewer.

@@ -21,6 +21,24 @@ fn items() -> impl Strategy<Value = Vec<Item>> {
     })
 }
 
+/// Items of which it is known, rightly or not, when they changed.
+fn dated_items() -> impl Strategy<Value = Vec<Item>> {
+    let one = (
+        0u64..200_000_000,
+        0.0f64..60.0,
+        any::<u128>(),
+        any::<u128>(),
+    );
+    let item = |(size, rate, some, others)| Item {
+        frequency: Frequency {
+            weeks: some & others & ((1 << 104) - 1),
+            ..Frequency::of(rate)
+        },
+        ..item("x", size, rate)
+    };
+    proptest::collection::vec(one.prop_map(item), 1..20)
+}
+
 fn names(plan: &Plan) -> Vec<&str> {
     let mut names: Vec<_> = plan.layers.iter().flatten().map(String::as_str).collect();
     names.sort_unstable();
@@ -44,6 +62,15 @@ fn moved<'a>(old: &'a Plan, new: &'a Plan) -> BTreeSet<&'a str> {
 }
 
 proptest! {
+    #[test]
+    fn a_layer_never_costs_less_with_one_component_more(items in dated_items()) {
+        let costs: Vec<f64> = (0..=items.len()).map(|count| cost::sum(&items[..count]).cost()).collect();
+        for pair in costs.windows(2) {
+            prop_assert!(pair[0] <= pair[1] * (1.0 + 1e-9), "{costs:?}");
+            prop_assert!(pair[1].is_finite());
+        }
+    }
+
     #[test]
     fn every_component_is_in_one_layer_and_there_are_not_too_many(
         items in items(),
@@ -163,4 +190,17 @@ fn a_plan_that_is_out_of_date_costs_more_than_a_fresh_one() {
     };
     let kept = stable(&items, &one, 64);
     assert!(expected_download(&kept, &items) > 2.0 * expected_download(&fresh(&items, 64), &items));
+}
+
+#[test]
+fn what_changed_in_the_same_weeks_shares_a_layer_at_less_cost() {
+    let dated = |weeks| Item {
+        frequency: Frequency {
+            weeks,
+            ..Frequency::of(6.0)
+        },
+        ..item("x", 10_000_000, 6.0)
+    };
+    let cost = |a, b| cost::sum(&[dated(a), dated(b)]).cost();
+    assert!(cost(0b1111, 0b1111) < cost(0b1111, 0b1111_0000));
 }

@@ -98,6 +98,11 @@ impl Walk<'_> {
             self.found.skip(path);
             return Ok(());
         }
+        if let Some(name) = xattrs.keys().find(|name| name.contains(&b'=')) {
+            let name = String::from_utf8_lossy(name).into_owned();
+            self.found.refuse(path, Reason::AttributeName(name));
+            return Ok(());
+        }
         if name.to_bytes().starts_with(b".wh.") {
             self.found.refuse(path, Reason::Whiteout);
             return Ok(());

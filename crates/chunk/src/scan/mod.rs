@@ -115,6 +115,12 @@ pub enum Reason {
          /usr/lib/modules/VERSION; move it there, or keep it with --allow-boot"
     )]
     Boot,
+    /// An attribute that a tar archive would give another name.
+    #[error(
+        "its extended attribute {0} has an equals sign in its name, which layers cannot hold; \
+         remove it with setfattr -x"
+    )]
+    AttributeName(String),
     /// Longer than an image may have.
     #[error(
         "it lies deeper than {MAX_DEPTH} directories, or its path is longer than {PATH_MAX} bytes"

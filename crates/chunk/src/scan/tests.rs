@@ -88,6 +88,16 @@ fn what_belongs_to_the_running_system_stays_out_and_its_directories_stay() {
 }
 
 #[test]
+fn an_attribute_that_a_tar_archive_would_rename_is_refused() {
+    let root = Root::new();
+    root.file("a", b"").file("b", b"");
+    root.mark("a", "user.plain").mark("b", "user.a=b");
+    let scan = root.scan(&Rules::default());
+    assert_eq!(refused(&scan), ["/b"]);
+    assert!(scan.refusals[0].reason.to_string().contains("user.a=b"));
+}
+
+#[test]
 fn a_cache_says_so_in_its_tag_and_nowhere_else() {
     let root = Root::new();
     root.file("a/CACHEDIR.TAG", &[CACHE, b"\n# x"].concat())

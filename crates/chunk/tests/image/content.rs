@@ -48,6 +48,7 @@ fn modes_owners_attributes_and_capabilities_are_kept() {
     // cap_net_bind_service=ep, version 2
     let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     root.xattr("usr/bin/beta", "security.capability", &capability);
+    fs::hard_link(root.at("usr/bin/beta"), root.at("usr/bin/gamma")).unwrap();
     // user::rwx user:9:r-- group::r-x mask::r-x other::r--
     let acl: Vec<u8> = [
         &2u32.to_le_bytes()[..],

@@ -143,6 +143,9 @@ fn the_table_says_of_entries_what_the_archive_says() {
     let root = Root::system();
     root.mode("usr/bin/alpha", 0o4755);
     root.xattr("etc/machine", "user.mark", &[0, 255]);
+    // The names of one inode are in the order of their bytes, and the first is the file.
+    root.xattr("usr/bin/alpha", "user.right", b"1");
+    fs::hard_link(root.at("usr/bin/alpha"), root.at("usr/bin/zeta")).unwrap();
     let (layers, out) = made(&root, 2);
     let mut rows = BTreeMap::new();
     for written in &layers {
@@ -151,6 +154,13 @@ fn the_table_says_of_entries_what_the_archive_says() {
             rows.insert(row["name"].as_str().unwrap().to_owned(), row.clone());
         }
     }
+    // A program that gives each name its owner removes the capabilities that it set before.
+    assert_eq!(rows["usr/bin/zeta"]["type"], "hardlink");
+    assert_eq!(
+        rows["usr/bin/zeta"]["xattrs"],
+        rows["usr/bin/alpha"]["xattrs"]
+    );
+    assert_eq!(rows["usr/bin/zeta"]["xattrs"]["user.right"], "MQ==");
     assert_eq!(rows["usr/bin/"]["type"], "dir");
     assert_eq!(rows["usr/bin/alpha"]["mode"], 0o4755);
     assert_eq!(rows["usr/bin/b"]["type"], "symlink");

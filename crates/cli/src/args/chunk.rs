@@ -63,6 +63,9 @@ pub(crate) struct Chunk {
     pub(crate) previous: Option<String>,
 
     /// Earlier images, the oldest first, that show how often components change
+    ///
+    /// They count where components are packed afresh, or are new. Only layers with the same
+    /// components in two images tell something, so make them with --previous.
     #[arg(long, value_name = "IMAGE", num_args = 1..)]
     pub(crate) history: Vec<String>,
 

@@ -103,8 +103,8 @@ pub(super) fn note_without_contents(built: &Built, compression: Compression) -> 
         return None;
     }
     Some(format!(
-        "note: {} without a table of contents, as a name in it is not UTF-8 or there are too many \
-         files; clients fetch it whole",
+        "note: {} without a table of contents, as a name in it is not UTF-8 or the table would be \
+         too long; clients fetch it whole",
         quantity::count(without as u64, "layer is", "layers are"),
     ))
 }
