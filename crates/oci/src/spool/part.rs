@@ -27,7 +27,7 @@ pub(super) struct Part {
     name: String,
     descriptor: Descriptor,
     boot: Option<String>,
-    /// Holds the lock, which goes with the last descriptor.
+    /// Holds the lock.
     file: File,
     /// Set once it was removed: a reader that is about to end must not bring a record back.
     removed: Mutex<bool>,
@@ -83,6 +83,15 @@ pub(super) fn open_locked(
             Ok(_) | Err(Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+impl Drop for Part {
+    /// Unlocks rather than only closing: a child that was forked at this moment
+    /// shares the descriptor until it executes its program.
+    fn drop(&mut self) {
+        // It cannot fail on a descriptor that was locked; closing is the fallback.
+        rustix::fs::flock(&self.file, FlockOperation::Unlock).ok();
     }
 }
 
