@@ -1,14 +1,14 @@
 //! Making a stream.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 use hull_erofs::ObjectId;
-use rustix::fs::{Mode, OFlags};
 use zstd::stream::write::Encoder;
 
 use super::format::{HEADER_LEN, INFO_LEN, Info, Range, write_header};
+use super::spool::Spool;
+use super::table::Table;
 use crate::error::{During, StoreError};
 use crate::object::ObjectWriter;
 use crate::store::Store;
@@ -21,17 +21,15 @@ const CHUNK_MAX: usize = 4 * CHUNK;
 /// Readers of tar files take a header, or a file and its padding, from one
 /// chunk; those end at such multiples.
 const ALIGNMENT: u64 = 512;
-/// Compressed bytes that are kept in memory before they go to a file.
-const SPOOL: usize = 1024 * 1024;
 /// What zstd calls the default level, as upstream uses.
 const LEVEL: i32 = 0;
 
 /// Makes a stream from pieces in their order; [`crate::Session::put_stream`]
 /// puts it into the store.
 ///
-/// Its memory is bounded but for 64 bytes and an index entry per object: inline
-/// bytes are compressed as they come, and go to a file without a name once they
-/// are many. Same pieces, same bytes.
+/// Its memory is bounded but for eight bytes per object, and room for twice as many:
+/// inline bytes are compressed as they come, and go to a file without a name once they
+/// are many; so do the names of objects. Same pieces, same bytes.
 #[derive(Debug)]
 pub struct StreamBuilder {
     content_type: u64,
@@ -41,18 +39,19 @@ pub struct StreamBuilder {
     objects: Table,
     targets: Table,
     /// Names to indices into `targets`.
-    named: BTreeMap<Box<str>, usize>,
+    named: BTreeMap<Box<str>, u32>,
     chunks: Compressor,
 }
 
 impl StreamBuilder {
     pub(crate) fn new(store: &Store, content_type: u64) -> Self {
+        let table = || Table::new(Spool::new(store.clone()));
         Self {
             content_type,
             inline: Vec::new(),
             length: 0,
-            objects: Table::default(),
-            targets: Table::default(),
+            objects: table(),
+            targets: table(),
             named: BTreeMap::new(),
             chunks: Compressor::new(store.clone()),
         }
@@ -88,15 +87,14 @@ impl StreamBuilder {
     /// Adds the content of an object of `size` bytes.
     pub fn object(&mut self, id: &ObjectId, size: u64) -> Result<(), StoreError> {
         self.flush()?;
-        let index = i64::try_from(self.objects.index_of(id))
-            .expect("a list in memory has fewer than 2^63 entries");
+        let index = self.objects.index_of(id).during(writing)?;
         self.length = self.length.saturating_add(size);
-        self.chunks.write(&index.to_le_bytes())
+        self.chunks.write(&i64::from(index).to_le_bytes())
     }
 
     /// Makes the stream keep an object that is no part of the original file.
-    pub fn reference(&mut self, id: &ObjectId) {
-        self.objects.index_of(id);
+    pub fn reference(&mut self, id: &ObjectId) -> Result<(), StoreError> {
+        self.objects.index_of(id).during(writing).map(drop)
     }
 
     /// Makes the stream keep another stream or an image, by its object, under a
@@ -113,7 +111,7 @@ impl StreamBuilder {
                 reason: "it has a NUL or more than 4096 bytes",
             });
         }
-        let index = self.targets.index_of(target);
+        let index = self.targets.index_of(target).during(writing)?;
         self.named.insert(name.into(), index);
         Ok(())
     }
@@ -148,7 +146,7 @@ impl StreamBuilder {
         let stream_refs = section(self.targets.byte_length());
         let object_refs = section(self.objects.byte_length());
         let named_refs = section(length(&named));
-        let stream = section(spool.length);
+        let stream = section(spool.length());
 
         let mut head = write_header(info);
         Info {
@@ -161,48 +159,27 @@ impl StreamBuilder {
         }
         .write(&mut head);
         out.append(&head)?;
-        for id in self.targets.ids.iter().chain(&self.objects.ids) {
-            out.append(id.as_bytes())?;
-        }
+        self.targets.copy_to(out)?;
+        self.objects.copy_to(out)?;
         out.append(&named)?;
         spool.copy_to(out)
     }
 }
 
-fn writing() -> String {
+pub(super) fn writing() -> String {
     "writing a stream".to_owned()
 }
 
-fn length(bytes: &[u8]) -> u64 {
+pub(super) fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).expect("a length in memory fits in 64 bits")
 }
 
-fn named_references(named: &BTreeMap<Box<str>, usize>) -> io::Result<Vec<u8>> {
+fn named_references(named: &BTreeMap<Box<str>, u32>) -> io::Result<Vec<u8>> {
     let mut encoder = Encoder::new(Vec::new(), LEVEL)?;
     for (name, index) in named {
         write!(encoder, "{index}:{name}\0")?;
     }
     encoder.finish()
-}
-
-/// Digests without duplicates, in the order in which they came.
-#[derive(Debug, Default)]
-struct Table {
-    ids: Vec<ObjectId>,
-    indices: HashMap<ObjectId, usize>,
-}
-
-impl Table {
-    fn index_of(&mut self, id: &ObjectId) -> usize {
-        *self.indices.entry(*id).or_insert_with(|| {
-            self.ids.push(*id);
-            self.ids.len() - 1
-        })
-    }
-
-    fn byte_length(&self) -> u64 {
-        (self.ids.len() * ObjectId::LEN) as u64
-    }
 }
 
 /// Compresses the chunks. The encoder is made at the first write, since making
@@ -243,68 +220,5 @@ impl Compressor {
         self.encoder().during(writing)?;
         let encoder = self.encoder.expect("it was made above");
         encoder.finish().during(writing)
-    }
-}
-
-/// Bytes on their way: in memory while they are few, then in a file without a
-/// name.
-struct Spool {
-    store: Store,
-    length: u64,
-    memory: Vec<u8>,
-    file: Option<File>,
-}
-
-impl Spool {
-    fn new(store: Store) -> Self {
-        Self {
-            store,
-            length: 0,
-            memory: Vec::new(),
-            file: None,
-        }
-    }
-
-    fn spill(&mut self) -> io::Result<()> {
-        if self.file.is_none() {
-            let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-            let mode = Mode::from_raw_mode(0o600);
-            let fd = rustix::fs::openat(self.store.root(), ".", flags, mode)?;
-            self.file = Some(File::from(fd));
-        }
-        let file = self.file.as_mut().expect("it was made above");
-        file.write_all(&self.memory)?;
-        self.memory.clear();
-        Ok(())
-    }
-
-    fn copy_to(mut self, out: &mut ObjectWriter<'_>) -> Result<(), StoreError> {
-        if let Some(mut file) = self.file.take() {
-            file.rewind().during(writing)?;
-            let mut buffer = vec![0; 64 * 1024];
-            loop {
-                let count = file.read(&mut buffer).during(writing)?;
-                if count == 0 {
-                    break;
-                }
-                out.append(&buffer[..count])?;
-            }
-        }
-        out.append(&self.memory)
-    }
-}
-
-impl Write for Spool {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.memory.extend_from_slice(bytes);
-        self.length += length(bytes);
-        if self.memory.len() > SPOOL {
-            self.spill()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -9,6 +9,8 @@
 mod builder;
 mod format;
 mod reader;
+mod spool;
+mod table;
 
 use hull_erofs::ObjectId;
 

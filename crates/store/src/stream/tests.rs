@@ -102,7 +102,7 @@ fn named_references_are_read_back_sorted() {
     builder.name("z:with colon", &first).unwrap();
     builder.name("a", &second).unwrap();
     builder.name("b", &first).unwrap();
-    builder.reference(&second);
+    builder.reference(&second).unwrap();
     let id = session.put_stream("both", builder).unwrap();
     let reader = scratch.store.open_stream(&id).unwrap();
     let names: Vec<_> = reader.names().collect();
@@ -112,6 +112,31 @@ fn named_references_are_read_back_sorted() {
     );
     assert_eq!(reader.named("a"), Some(&second));
     assert_eq!(reader.objects(), [second]);
+}
+
+#[test]
+fn a_stream_of_more_objects_than_memory_holds_lists_each_once_in_order() {
+    let scratch = Scratch::new();
+    let session = scratch.store.session().unwrap();
+    let id = |number: u32| hull_erofs::fsverity::digest(&number.to_le_bytes());
+    let ids: Vec<_> = (0..40_000).map(id).collect();
+    let mut builder = session.stream(0);
+    for (place, id) in ids.iter().enumerate() {
+        builder.object(id, 1).unwrap();
+        // Again, one of long ago and a recent one.
+        builder.object(&ids[place / 2], 1).unwrap();
+        builder.object(&ids[place.saturating_sub(9)], 1).unwrap();
+        builder.reference(id).unwrap();
+    }
+    let stream = session.put_stream("stream", builder).unwrap();
+    let mut reader = scratch.store.open_stream(&stream).unwrap();
+    assert!(reader.objects() == ids);
+    for (place, id) in ids.iter().enumerate() {
+        for expected in [id, &ids[place / 2], &ids[place.saturating_sub(9)]] {
+            assert_eq!(reader.next_chunk().unwrap(), Some(Chunk::Object(*expected)));
+        }
+    }
+    assert_eq!(reader.next_chunk().unwrap(), None);
 }
 
 #[test]
