@@ -47,8 +47,8 @@ pub fn items(components: &[Component]) -> Vec<Item> {
     components.iter().map(item).collect()
 }
 
-/// The entries of each layer, as places in the scan; the plan must have a place for each component.
-pub(crate) fn members(components: &Components, plan: &Plan) -> Vec<Vec<usize>> {
+/// The entries of each layer, as places in the scan, ascending; the plan must have a place for each component.
+pub(crate) fn members(components: &Components, plan: &Plan) -> Vec<Vec<u32>> {
     let places = plan.places();
     let layer_of: Vec<Option<usize>> = components
         .all
@@ -56,7 +56,7 @@ pub(crate) fn members(components: &Components, plan: &Plan) -> Vec<Vec<usize>> {
         .map(|component| places.get(component.name.as_str()).copied())
         .collect();
     let mut members = vec![Vec::new(); plan.layers.len()];
-    for (entry, component) in components.of_entry.iter().enumerate() {
+    for (entry, component) in (0..).zip(components.of_entry.iter()) {
         if let Some(layer) = component.and_then(|component| layer_of[component]) {
             members[layer].push(entry);
         }
@@ -109,12 +109,9 @@ pub fn build(
 }
 
 /// The layers, the largest first, so that none of them is begun last and waited for.
-fn by_size(members: &[Vec<usize>], scan: &Scan) -> Vec<usize> {
+fn by_size(members: &[Vec<u32>], scan: &Scan) -> Vec<usize> {
     let size = |place: usize| -> u64 {
-        let size = |&entry: &usize| match scan.entries[entry].kind {
-            crate::scan::Kind::Regular(size) => size,
-            _ => 0,
-        };
+        let size = |&entry: &u32| scan.entries.size(entry as usize).unwrap_or(0);
         members[place].iter().map(size).sum()
     };
     let mut order: Vec<usize> = (0..members.len()).collect();

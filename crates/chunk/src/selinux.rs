@@ -7,7 +7,7 @@ use hull_erofs::ObjectId;
 use hull_erofs::selinux::{self, LabelError};
 use hull_erofs::tree::{Content, Directory, Entry as Found, Leaf, LeafId, Node, Tree};
 
-use crate::scan::{Entry, Inode, Kind, Scan};
+use crate::scan::{Entries, Inode, Kind, Scan};
 
 /// Labels that cannot be computed.
 #[derive(Debug, thiserror::Error)]
@@ -32,20 +32,20 @@ pub fn label(scan: &mut Scan) -> Result<(), SelinuxError> {
     if !selinux::label(&mut tree, read)? {
         return Err(SelinuxError::NoPolicy);
     }
-    for entry in &mut scan.entries {
-        let labelled = match tree.lookup(&entry.path) {
+    for place in 0..scan.entries.len() {
+        let labelled = match tree.lookup(&scan.entries.path(place)) {
             Some(Found::Directory(directory)) => &directory.metadata,
             Some(Found::Leaf(_, leaf)) => &leaf.metadata,
             None => continue,
         };
-        entry.metadata.xattrs.clone_from(&labelled.xattrs);
+        scan.entries.set_xattrs(place, labelled.xattrs.clone());
     }
     first_names_count(&mut scan.entries);
     Ok(())
 }
 
 /// The tree of these entries. A file's content is an object whose name is the place of its entry.
-fn to_tree(entries: &[Entry]) -> Tree {
+fn to_tree(entries: &Entries) -> Tree {
     let mut tree = Tree::default();
     let mut inodes: HashMap<Inode, LeafId> = HashMap::new();
     for (place, entry) in entries.iter().enumerate() {
@@ -106,19 +106,20 @@ fn read(scan: &Scan, id: &ObjectId, size: u64) -> io::Result<Vec<u8>> {
         .first_chunk()
         .map(|bytes| u64::from_le_bytes(*bytes));
     let place = place.and_then(|place| usize::try_from(place).ok());
-    let entry = place.and_then(|place| scan.entries.get(place));
-    let entry = entry.ok_or(io::ErrorKind::NotFound)?;
-    let bytes = scan.read_start(&entry.path, size)?;
+    let place = place.filter(|&place| place < scan.entries.len());
+    let place = place.ok_or(io::ErrorKind::NotFound)?;
+    let bytes = scan.read_start(&scan.entries.path(place), size)?;
     bytes.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-fn first_names_count(entries: &mut [Entry]) {
+fn first_names_count(entries: &mut Entries) {
     let mut first: HashMap<Inode, usize> = HashMap::new();
     for place in 0..entries.len() {
-        let Some(inode) = entries[place].links else {
+        let Some(inode) = entries.inode(place) else {
             continue;
         };
         let first = *first.entry(inode).or_insert(place);
-        entries[place].metadata.xattrs = entries[first].metadata.xattrs.clone();
+        let xattrs = entries.xattrs(first).clone();
+        entries.set_xattrs(place, xattrs);
     }
 }

@@ -80,12 +80,12 @@ pub fn differences(
         leaves: BTreeMap::new(),
         inodes: BTreeMap::new(),
     };
-    for (entry, time) in scan.entries.iter().zip(&components.times) {
+    for (place, entry) in scan.entries.iter().enumerate() {
         let expected = Metadata {
-            mtime: *time,
+            mtime: components.time(scan, place),
             ..entry.metadata.clone()
         };
-        comparer.entry(entry, &expected)?;
+        comparer.entry(&entry, &expected)?;
     }
     comparer.extras(&tree.root, &mut Vec::new());
     comparer.differences.sort_by(|a, b| a.path.cmp(&b.path));

@@ -36,7 +36,7 @@ pub(super) fn claim(claims: &mut Claims<'_>) -> Result<(), DatabaseError> {
     let Some(place) = find(claims)? else {
         return Ok(());
     };
-    let database = &*scan.entries[place].path;
+    let database = &scan.entries.path(place);
     let local = join(database, b"local");
     let packages: Vec<&[u8]> = database::children(scan, &local)
         .filter(|name| *name != b"ALPM_DB_VERSION")
@@ -60,8 +60,8 @@ fn find(claims: &Claims<'_>) -> Result<Option<usize>, DatabaseError> {
     let mut candidates = configured(&text).into_iter().chain(DATABASES);
     Ok(candidates.find_map(|path| {
         let directory = claims.paths.directory(path)?;
-        let path = &claims.scan.entries[directory].path;
-        claims.scan.find(&join(path, b"local")).map(|_| directory)
+        let path = claims.scan.entries.path(directory);
+        claims.scan.find(&join(&path, b"local")).map(|_| directory)
     }))
 }
 

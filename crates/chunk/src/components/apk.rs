@@ -35,12 +35,13 @@ struct Installed<'a> {
 pub(super) fn claim(claims: &mut Claims<'_>) -> Result<(), DatabaseError> {
     let Some(directory) = DATABASES.iter().find_map(|path| {
         let directory = claims.paths.directory(path)?;
-        let path = &*claims.scan.entries[directory].path;
-        claims.scan.find(&join(path, b"installed")).map(|_| path)
+        let path = claims.scan.entries.path(directory);
+        let database = claims.scan.find(&join(&path, b"installed"));
+        database.map(|_| path)
     }) else {
         return Ok(());
     };
-    let path = join(directory, b"installed");
+    let path = join(&directory, b"installed");
     let text = read_file(claims.scan, &path)?.unwrap_or_default();
     let mut installed = parse(&text).map_err(|broken| DatabaseError::new(&path, broken))?;
     installed.sort_by_key(|package| package.name);
@@ -58,7 +59,7 @@ pub(super) fn claim(claims: &mut Claims<'_>) -> Result<(), DatabaseError> {
             claims.listed_file(&join(package.directories[directory], name), place);
         }
     }
-    for entry in database::below(claims.scan, directory) {
+    for entry in database::below(claims.scan, &directory) {
         claims.share(entry);
     }
     Ok(())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::names;
+use super::places::{Places, Table};
 use crate::scan::{FullPath, Scan};
 
 const COMPONENT: &[u8] = b"user.component";
@@ -13,8 +14,9 @@ const NAME_MAX: usize = 255;
 /// What the attributes say.
 #[derive(Debug, Default)]
 pub(super) struct Tags {
-    /// The component of each entry of the scan that has one.
-    pub(super) of_entry: Vec<Option<String>>,
+    /// The component of each entry of the scan that has one, as a place in `names`.
+    pub(super) of_entry: Places,
+    pub(super) names: Vec<String>,
     /// Changes in a year by component.
     pub(super) rates: BTreeMap<String, f64>,
 }
@@ -51,26 +53,27 @@ pub enum AttributeError {
 
 /// Reads the attributes; a directory's name holds for all that is in it.
 pub(super) fn read(scan: &Scan) -> Result<Tags, AttributeError> {
-    let mut tags = Tags::default();
-    // Directories on the way to the entry, with the component that holds in them.
-    let mut above: Vec<(&[u8], Option<String>)> = Vec::new();
-    for entry in &scan.entries {
-        while above
-            .last()
-            .is_some_and(|(dir, _)| !is_in(dir, &entry.path))
-        {
-            above.pop();
-        }
-        let inherited = above.last().and_then(|(_, tag)| tag.clone());
-        let tag = match entry.metadata.xattrs.get(COMPONENT) {
-            Some(value) => Some(component(&entry.path, value)?),
-            None => inherited,
+    let mut tags = Tags {
+        of_entry: Places::none(scan.entries.len()),
+        ..Tags::default()
+    };
+    let mut names = Table::<String>::new();
+    for place in 0..scan.entries.len() {
+        let path = || FullPath::new(&scan.entries.path(place));
+        let xattrs = scan.entries.xattrs(place);
+        let tag = match (xattrs.get(COMPONENT), scan.entries.parent(place)) {
+            (Some(value), _) => {
+                let name = component(value).ok_or_else(|| AttributeError::Name(path()))?;
+                Some(names.place(&*name))
+            }
+            // What is above comes before it.
+            (None, Some(parent)) => tags.of_entry.get(parent),
+            (None, None) => None,
         };
-        if let Some(value) = entry.metadata.xattrs.get(INTERVAL) {
-            let path = || FullPath::new(&entry.path);
-            let component = tag
-                .as_ref()
-                .ok_or_else(|| AttributeError::NoComponent(path()))?;
+        tags.of_entry.set(place, tag);
+        if let Some(value) = xattrs.get(INTERVAL) {
+            let tag = tag.ok_or_else(|| AttributeError::NoComponent(path()))?;
+            let component = &names.rows[tag];
             let rate = rate(value).ok_or_else(|| AttributeError::Interval {
                 path: path(),
                 value: String::from_utf8_lossy(value).chars().take(40).collect(),
@@ -83,19 +86,9 @@ pub(super) fn read(scan: &Scan) -> Result<Tags, AttributeError> {
                 });
             }
         }
-        if entry.kind == crate::scan::Kind::Directory {
-            above.push((&entry.path, tag.clone()));
-        }
-        tags.of_entry.push(tag);
     }
+    tags.names = names.rows;
     Ok(tags)
-}
-
-fn is_in(dir: &[u8], path: &[u8]) -> bool {
-    dir.is_empty()
-        || path
-            .strip_prefix(dir)
-            .is_some_and(|rest| rest.starts_with(b"/"))
 }
 
 /// Tools write a NUL behind the value, or none.
@@ -103,13 +96,11 @@ fn text(value: &[u8]) -> &[u8] {
     value.strip_suffix(b"\0").unwrap_or(value)
 }
 
-fn component(path: &[u8], value: &[u8]) -> Result<String, AttributeError> {
+/// The component that a value names, if it is a name.
+fn component(value: &[u8]) -> Option<String> {
     let name = text(value);
-    if (1..=NAME_MAX).contains(&name.len()) {
-        Ok(names::of("xattr", name))
-    } else {
-        Err(AttributeError::Name(FullPath::new(path)))
-    }
+    let is_name = (1..=NAME_MAX).contains(&name.len());
+    is_name.then(|| names::of("xattr", name))
 }
 
 /// Changes in a year.
@@ -140,12 +131,5 @@ mod tests {
         for wrong in [&b""[..], b"0", b"-1", b"sometimes", b"99999999"] {
             assert_eq!(rate(wrong), None);
         }
-    }
-
-    #[test]
-    fn a_directory_is_above_what_begins_with_its_path_and_a_slash() {
-        assert!(is_in(b"usr", b"usr/bin"));
-        assert!(!is_in(b"usr", b"usr-old"));
-        assert!(is_in(b"", b"anything"));
     }
 }

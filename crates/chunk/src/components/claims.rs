@@ -6,8 +6,9 @@ use hull_erofs::tree::Timestamp;
 
 use super::history::History;
 use super::paths::{Paths, split};
+use super::places::Places;
 use super::{Package, Packages, database};
-use crate::scan::{Kind, Scan};
+use crate::scan::Scan;
 
 /// Collects what the databases say, each package after the other. Of two packages that
 /// list a path the first one has it.
@@ -27,7 +28,7 @@ impl<'a> Claims<'a> {
             scan,
             paths,
             packages: Packages {
-                owners: vec![None; scan.entries.len()],
+                owners: Places::none(scan.entries.len()),
                 brought: vec![false; scan.entries.len()],
                 shared: vec![false; scan.entries.len()],
                 ..Packages::default()
@@ -81,7 +82,7 @@ impl<'a> Claims<'a> {
     /// A package came with something that is no directory.
     pub(super) fn listed_file(&mut self, path: &[u8], package: usize) {
         if let Some(entry) = self.paths.entry(path)
-            && self.scan.entries[entry].kind != Kind::Directory
+            && !self.scan.entries.is_directory(entry)
         {
             self.listed(entry, package);
         }
@@ -89,21 +90,22 @@ impl<'a> Claims<'a> {
 
     /// A package came with an entry.
     pub(super) fn listed(&mut self, entry: usize, package: usize) {
-        if self.scan.entries[entry].kind == Kind::Directory {
+        if self.scan.entries.is_directory(entry) {
             self.has_directory(entry, package);
             return;
         }
         self.own(entry, package);
         self.packages.brought[entry] = true;
-        let (parent, _) = split(&self.scan.entries[entry].path);
-        if let Some(parent) = self.scan.find(parent) {
+        if let Some(parent) = self.scan.entries.parent(entry) {
             self.has_directory(parent, package);
         }
     }
 
     /// A package has an entry that it did not come with.
     pub(super) fn own(&mut self, entry: usize, package: usize) {
-        self.packages.owners[entry].get_or_insert(package);
+        if self.packages.owners.get(entry).is_none() {
+            self.packages.owners.set(entry, Some(package));
+        }
     }
 
     /// An entry changes with every package: it is part of the rest.
@@ -134,8 +136,7 @@ impl<'a> Claims<'a> {
                 return;
             }
             self.directories.insert(directory, owner);
-            let path = &self.scan.entries[directory].path;
-            let Some(parent) = self.scan.find(split(path).0).filter(|_| !path.is_empty()) else {
+            let Some(parent) = self.scan.entries.parent(directory) else {
                 return;
             };
             directory = parent;
@@ -147,8 +148,9 @@ impl<'a> Claims<'a> {
         self.empty_directories();
         self.derived();
         self.frequencies();
-        for (owner, &shared) in self.packages.owners.iter_mut().zip(&self.packages.shared) {
-            *owner = owner.filter(|_| !shared);
+        let shared = self.packages.shared.iter().enumerate();
+        for (entry, _) in shared.filter(|(_, shared)| **shared) {
+            self.packages.owners.set(entry, None);
         }
         self.packages
     }
@@ -168,26 +170,28 @@ impl<'a> Claims<'a> {
     /// Claims what packages make when they are installed.
     fn derived(&mut self) {
         for entry in 0..self.scan.entries.len() {
-            if self.packages.owners[entry].is_some() {
+            if self.packages.owners.get(entry).is_some() {
                 continue;
             }
-            let owner = match self.scan.entries[entry].kind {
-                Kind::Symlink(_) => self.paths.target(entry),
-                Kind::Regular(_) => self.source_of_compiled(entry),
-                _ => None,
+            let owner = if self.scan.entries.target(entry).is_some() {
+                self.paths.target(entry)
+            } else {
+                self.source_of_compiled(entry)
             };
-            let owner = owner.and_then(|owner| self.packages.owners[owner]);
+            let owner = owner.and_then(|owner| self.packages.owners.get(owner));
             let owner = owner.or_else(|| self.only_owner_of_directory(entry));
-            self.packages.owners[entry] = owner;
+            self.packages.owners.set(entry, owner);
         }
     }
 
     /// `x.py` of `__pycache__/x.cpython-313.pyc`.
     fn source_of_compiled(&self, entry: usize) -> Option<usize> {
-        let (directory, name) = split(&self.scan.entries[entry].path);
-        if !name.ends_with(b".pyc") {
+        let entries = &self.scan.entries;
+        if !entries.name(entry).ends_with(b".pyc") || entries.size(entry).is_none() {
             return None;
         }
+        let path = entries.path(entry);
+        let (directory, name) = split(&path);
         let (parent, cache) = split(directory);
         let stem = name.split(|&byte| byte == b'.').next()?;
         let source = [stem, b".py"].concat();
@@ -200,13 +204,12 @@ impl<'a> Claims<'a> {
     /// The package that alone has the directory, below /usr: elsewhere people put their own files there.
     /// What package managers write into /usr/lib/sysimage is about all packages.
     fn only_owner_of_directory(&self, entry: usize) -> Option<usize> {
-        let path = &self.scan.entries[entry].path;
+        let directory = self.scan.entries.parent(entry)?;
+        let owner = (*self.directories.get(&directory)?)?;
+        let path = self.scan.entries.path(entry);
         let elsewhere = [&b"usr/local/"[..], b"usr/lib/sysimage/"];
-        if !path.starts_with(b"usr/") || elsewhere.iter().any(|not| path.starts_with(not)) {
-            return None;
-        }
-        let directory = self.scan.find(split(path).0)?;
-        *self.directories.get(&directory)?
+        let apart = elsewhere.iter().any(|not| path.starts_with(not));
+        (path.starts_with(b"usr/") && !apart).then_some(owner)
     }
 
     /// How often each component changes: as its busiest package does.

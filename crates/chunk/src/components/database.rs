@@ -37,9 +37,7 @@ pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// The places of the entries whose paths begin so.
 pub(super) fn beginning(scan: &Scan, prefix: &[u8]) -> Range<usize> {
-    let first = scan.entries.partition_point(|entry| *entry.path < *prefix);
-    let count = scan.entries[first..].partition_point(|entry| entry.path.starts_with(prefix));
-    first..first + count
+    scan.entries.beginning(prefix)
 }
 
 /// The places of all that is below a directory.
@@ -49,9 +47,8 @@ pub(super) fn below(scan: &Scan, directory: &[u8]) -> Range<usize> {
 
 /// The names in a directory, in order.
 pub(super) fn children<'a>(scan: &'a Scan, directory: &[u8]) -> impl Iterator<Item = &'a [u8]> {
-    let length = directory.len() + 1;
-    scan.entries[below(scan, directory)]
-        .iter()
-        .map(move |entry| &entry.path[length..])
-        .filter(|name| !name.contains(&b'/'))
+    let above = scan.find(directory);
+    below(scan, directory)
+        .filter(move |&place| scan.entries.parent(place) == above)
+        .map(|place| scan.entries.name(place))
 }

@@ -27,22 +27,29 @@ mod dpkg;
 mod history;
 mod names;
 mod paths;
+mod places;
 mod rpm;
 #[cfg(test)]
 mod tests;
+mod times;
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
 
 use hull_erofs::tree::Timestamp;
 
 pub use self::attribute::AttributeError;
+use self::attribute::Tags;
 use self::claims::Claims;
 pub use self::database::DatabaseError;
 use self::paths::Paths;
+pub(crate) use self::places::Places;
+use self::places::Table;
 #[cfg(fuzzing)]
 pub use self::rpm::fuzz as fuzz_rpm_header;
+use self::times::Times;
 use crate::frequency::Frequency;
-use crate::scan::{Inode, Kind, Scan};
+use crate::scan::Scan;
 
 /// The time of directories, and of what no package owns: a second after the
 /// epoch, as programs take 0 for "no time".
@@ -86,9 +93,8 @@ pub struct Components {
     pub all: Vec<Component>,
     /// For each entry of the scan its place in `all`; nothing for a directory that
     /// has something in it: that one is in each layer that has something below it.
-    pub of_entry: Vec<Option<usize>>,
-    /// For each entry of the scan the time that it has in the image.
-    pub times: Vec<Timestamp>,
+    pub(crate) of_entry: Places,
+    times: Times,
     /// The time of the newest package, in seconds since the epoch.
     pub newest: Option<i64>,
 }
@@ -118,7 +124,7 @@ struct Package {
 struct Packages {
     all: Vec<Package>,
     /// For each entry its owner's place in `all`.
-    owners: Vec<Option<usize>>,
+    owners: Places,
     /// For each entry whether its package brought it along, with its time.
     brought: Vec<bool>,
     /// For each entry whether it changes with every package, as a database does.
@@ -140,13 +146,17 @@ impl Components {
         alpm::claim(&mut packages)?;
         apk::claim(&mut packages)?;
         let packages = packages.finish();
-        let mut claims: Vec<Option<String>> = (0..scan.entries.len())
-            .map(|place| claim(scan, place, &tags.of_entry, &packages))
-            .collect();
-        let mut times: Vec<Timestamp> = (0..scan.entries.len())
-            .map(|place| time(scan, place, &packages, latest))
-            .collect();
-        join_links(scan, &packages, &mut claims, &mut times);
+        let mut of_entry = Places::none(scan.entries.len());
+        let mut names = Table::new();
+        let mut times = Times::of(scan);
+        for (place, is_above) in inhabited(scan).into_iter().enumerate() {
+            if !is_above {
+                let name = component(scan, place, &tags, &packages);
+                of_entry.set(place, Some(names.place(&*name)));
+            }
+            times.set(scan, place, time(scan, place, &packages, latest));
+        }
+        join_links(scan, &packages, &mut of_entry, &mut times);
         let mut frequencies = packages.frequencies;
         let tagged = tags.rates.into_iter();
         frequencies.extend(tagged.map(|(name, rate)| {
@@ -159,55 +169,63 @@ impl Components {
         let newest = packages.all.iter().filter_map(|package| package.time);
         Ok(Self::sum(
             scan,
-            &claims,
+            (of_entry, &names.rows),
             times,
             &frequencies,
             newest.max().map(|time| time.seconds),
         ))
     }
 
+    /// The place in `all` of an entry's component; nothing for a directory that has something in it: that one is in
+    /// each layer that has something below it.
+    pub fn of_entry(&self, entry: usize) -> Option<usize> {
+        self.of_entry.get(entry)
+    }
+
+    /// The time that an entry has in the image.
+    pub fn time(&self, scan: &Scan, entry: usize) -> Timestamp {
+        self.times.get(scan, entry)
+    }
+
+    /// `of_entry` has places in `names`, which are in no order, and of which some may have nothing any more: an
+    /// entry may have got the component of another name of its inode.
     fn sum(
         scan: &Scan,
-        claims: &[Option<String>],
-        times: Vec<Timestamp>,
+        (mut of_entry, names): (Places, &[String]),
+        times: Times,
         frequencies: &BTreeMap<String, Frequency>,
         newest: Option<i64>,
     ) -> Self {
-        let mut by_name: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-        let mut counted = std::collections::HashSet::new();
-        for (entry, claim) in scan.entries.iter().zip(claims) {
-            let Some(claim) = claim else { continue };
-            let (size, entries) = by_name.entry(claim).or_default();
-            *entries += 1;
-            if let Kind::Regular(length) = entry.kind
-                && entry.links.is_none_or(|inode| counted.insert(inode))
-            {
-                *size += length;
+        let mut used = vec![false; names.len()];
+        of_entry.iter().flatten().for_each(|name| used[name] = true);
+        let mut order: Vec<usize> = (0..names.len()).filter(|&name| used[name]).collect();
+        order.sort_by_key(|&name| &names[name]);
+        let mut sorted = vec![0; names.len()];
+        for (place, &name) in order.iter().enumerate() {
+            sorted[name] = place;
+        }
+        of_entry.replace(|name| sorted[name]);
+        let component = |&name: &usize| Component {
+            name: names[name].clone(),
+            size: 0,
+            entries: 0,
+            frequency: frequency(&names[name], frequencies),
+        };
+        let mut all: Vec<Component> = order.iter().map(component).collect();
+        let mut counted = HashSet::new();
+        for (entry, place) in of_entry.iter().enumerate() {
+            let Some(place) = place else { continue };
+            all[place].entries += 1;
+            let inode = scan.entries.inode(entry);
+            if inode.is_none_or(|inode| counted.insert(inode)) {
+                all[place].size += scan.entries.size(entry).unwrap_or(0);
             }
         }
-        let all: Vec<Component> = by_name
-            .iter()
-            .map(|(name, &(size, entries))| Component {
-                name: (*name).to_owned(),
-                size,
-                entries,
-                frequency: frequency(name, frequencies),
-            })
-            .collect();
-        let places: HashMap<&str, usize> = all
-            .iter()
-            .enumerate()
-            .map(|(place, component)| (component.name.as_str(), place))
-            .collect();
-        let of_entry = claims
-            .iter()
-            .map(|claim| claim.as_deref().and_then(|name| places.get(name).copied()))
-            .collect();
         Self {
+            all,
             of_entry,
             times,
             newest,
-            all,
         }
     }
 }
@@ -224,62 +242,51 @@ fn frequency(name: &str, known: &BTreeMap<String, Frequency>) -> Frequency {
         .unwrap_or_else(|| Frequency::of(assumed))
 }
 
-/// The component of an entry; nothing for a directory with something in it.
-fn claim(
+/// The component of an entry that is no directory, or an empty one.
+fn component<'a>(
     scan: &Scan,
     place: usize,
-    tags: &[Option<String>],
-    packages: &Packages,
-) -> Option<String> {
-    let entry = &scan.entries[place];
-    if entry.kind == Kind::Directory && !is_empty(scan, place) {
-        return None;
+    tags: &'a Tags,
+    packages: &'a Packages,
+) -> Cow<'a, str> {
+    if let Some(tag) = tags.of_entry.get(place) {
+        return Cow::Borrowed(&tags.names[tag]);
     }
-    if let Some(tag) = &tags[place] {
-        return Some(tag.clone());
+    let size = scan.entries.size(place);
+    let path = size.map(|_| scan.entries.path(place));
+    let path = path.as_deref();
+    if path.is_some_and(names::is_initramfs) {
+        return Cow::Borrowed(INITRAMFS);
     }
-    let regular = match entry.kind {
-        Kind::Regular(size) => Some(size),
-        _ => None,
-    };
-    if regular.is_some() && names::is_initramfs(&entry.path) {
-        return Some(INITRAMFS.to_owned());
+    if let Some(owner) = packages.owners.get(place) {
+        return Cow::Borrowed(&packages.all[owner].component);
     }
-    if let Some(owner) = packages.owners.get(place).copied().flatten() {
-        return Some(packages.all[owner].component.clone());
+    if packages.shared[place] {
+        return Cow::Borrowed(REST);
     }
-    if packages.shared.get(place).is_some_and(|&shared| shared) {
-        return Some(REST.to_owned());
+    match path {
+        Some(path) if names::is_kernel(path) => Cow::Borrowed(KERNEL),
+        Some(path) if size >= Some(LARGE_FILE) => Cow::Owned(names::of_file(path)),
+        _ => Cow::Borrowed(REST),
     }
-    if regular.is_some() && names::is_kernel(&entry.path) {
-        return Some(KERNEL.to_owned());
-    }
-    if regular.is_some_and(|size| size >= LARGE_FILE) {
-        return Some(names::of_file(&entry.path));
-    }
-    Some(REST.to_owned())
 }
 
-/// Whether nothing lies in a directory.
-fn is_empty(scan: &Scan, place: usize) -> bool {
-    let path = &scan.entries[place].path;
-    // Names that go on with a sign before the slash come between a directory and what is in it.
-    let inside = [path, &b"/"[..]].concat();
-    let inside = if path.is_empty() { &[][..] } else { &inside };
-    let next = scan
-        .entries
-        .partition_point(|entry| *entry.path < *inside || entry.path.is_empty());
-    scan.entries
-        .get(next)
-        .is_none_or(|entry| !entry.path.starts_with(inside))
+/// For each entry whether it is a directory with something in it.
+fn inhabited(scan: &Scan) -> Vec<bool> {
+    let mut inhabited = vec![false; scan.entries.len()];
+    for place in 0..scan.entries.len() {
+        if let Some(parent) = scan.entries.parent(place) {
+            inhabited[parent] = true;
+        }
+    }
+    inhabited
 }
 
 fn time(scan: &Scan, place: usize, packages: &Packages, latest: Option<i64>) -> Timestamp {
-    let entry = &scan.entries[place];
-    let owner = packages.owners.get(place).copied().flatten();
+    let owner = packages.owners.get(place);
     let time = match owner.and_then(|owner| packages.all[owner].time) {
-        Some(_) if entry.kind == Kind::Directory => FIXED_TIME,
-        Some(newest) if packages.brought[place] => entry.metadata.mtime.min(newest),
+        Some(_) if scan.entries.is_directory(place) => FIXED_TIME,
+        Some(newest) if packages.brought[place] => scan.entries.mtime(place).min(newest),
         // It was made when the package was installed, or later.
         Some(newest) => newest,
         None => FIXED_TIME,
@@ -294,27 +301,17 @@ fn time(scan: &Scan, place: usize, packages: &Packages, latest: Option<i64>) -> 
 }
 
 /// Gives all names of an inode the component and the time of one of them.
-fn join_links(
-    scan: &Scan,
-    packages: &Packages,
-    claims: &mut [Option<String>],
-    times: &mut [Timestamp],
-) {
-    let mut names: BTreeMap<Inode, Vec<usize>> = BTreeMap::new();
-    for (place, entry) in scan.entries.iter().enumerate() {
-        if let Some(inode) = entry.links {
-            names.entry(inode).or_default().push(place);
-        }
-    }
-    for places in names.values() {
-        let owned = |place: &&usize| packages.owners.get(**place).is_some_and(Option::is_some);
-        let Some(&first) = places.iter().find(owned).or(places.first()) else {
+fn join_links(scan: &Scan, packages: &Packages, of_entry: &mut Places, times: &mut Times) {
+    let links = scan.entries.links();
+    for names in links.chunk_by(|a, b| a.0 == b.0) {
+        let owned = |name: &&(_, usize)| packages.owners.get(name.1).is_some();
+        let Some(&(_, first)) = names.iter().find(owned).or(names.first()) else {
             continue;
         };
-        let (claim, time) = (claims[first].clone(), times[first]);
-        for &place in places {
-            claims[place].clone_from(&claim);
-            times[place] = time;
+        let (component, time) = (of_entry.get(first), times.get(scan, first));
+        for &(_, place) in names {
+            of_entry.set(place, component);
+            times.set(scan, place, time);
         }
     }
 }

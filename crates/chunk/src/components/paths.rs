@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use crate::scan::{Kind, Scan};
+use crate::scan::Scan;
 
 /// How many symbolic links one path may lead through, as in Linux.
 const FOLLOWED_MAX: usize = 40;
@@ -39,10 +39,10 @@ impl<'a> Paths<'a> {
 
     /// The path of an entry's child.
     fn child(&self, parent: usize, name: &[u8]) -> Vec<u8> {
-        let parent = &self.scan.entries[parent].path;
+        let parent = self.scan.entries.path(parent);
         match parent.is_empty() {
             true => name.to_vec(),
-            false => [parent, &b"/"[..], name].concat(),
+            false => [&parent, &b"/"[..], name].concat(),
         }
     }
 
@@ -53,7 +53,7 @@ impl<'a> Paths<'a> {
         }
         let place = self
             .follow(path)
-            .filter(|&place| self.scan.entries[place].kind == Kind::Directory);
+            .filter(|&place| self.scan.entries.is_directory(place));
         self.known.borrow_mut().insert(path.into(), place);
         place
     }
@@ -69,10 +69,11 @@ impl<'a> Paths<'a> {
             let after = (position + name.len() + 1).min(rest.len());
             let next = match name {
                 b"" | b"." => at,
-                b".." => self.scan.find(split(&self.scan.entries[at].path).0)?,
+                // The root is above itself.
+                b".." => self.scan.entries.parent(at).unwrap_or(at),
                 _ => self.scan.find(&self.child(at, name))?,
             };
-            if let Kind::Symlink(target) = &self.scan.entries[next].kind {
+            if let Some(target) = self.scan.entries.target(next) {
                 followed += 1;
                 if followed > FOLLOWED_MAX {
                     return None;
@@ -91,7 +92,7 @@ impl<'a> Paths<'a> {
 
     /// What a symbolic link leads to in the end.
     pub(super) fn target(&self, link: usize) -> Option<usize> {
-        self.follow(&self.scan.entries[link].path)
+        self.follow(&self.scan.entries.path(link))
     }
 }
 

@@ -61,7 +61,7 @@ impl Root {
     fn component(&self, path: &str) -> Option<String> {
         let scan = self.scan();
         let components = Components::find(&scan, None).unwrap();
-        let place = components.of_entry[scan.find(path.as_bytes()).unwrap()]?;
+        let place = components.of_entry(scan.find(path.as_bytes()).unwrap())?;
         Some(components.all[place].name.clone())
     }
 
@@ -287,7 +287,7 @@ fn times_are_those_of_packages_or_fixed() {
     let built = 1_704_067_200;
     for (latest, expected) in [(None, built), (Some(5), 5), (Some(i64::MAX), built)] {
         let components = Components::find(&scan, latest).unwrap();
-        let time = |path: &[u8]| components.times[scan.find(path).unwrap()];
+        let time = |path: &[u8]| components.time(&scan, scan.find(path).unwrap());
         // The file is newer than the package: the installation wrote it.
         assert_eq!(time(b"usr/bin/a").seconds, expected);
         for path in [&b"etc/made-here"[..], b"usr/bin", b""] {

@@ -1,10 +1,12 @@
 //! Writing one layer: archive, digest, compression, digest, file, in one pass.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 
+use hull_erofs::tree::Timestamp;
 use hull_oci::Digest;
 
 use super::contents::Contents;
@@ -79,7 +81,7 @@ pub enum LayerError {
 pub(crate) fn write(
     scan: &Scan,
     components: &Components,
-    members: &[usize],
+    members: &[u32],
     compression: Compression,
     file: &File,
     helpers: &Helpers,
@@ -97,36 +99,28 @@ pub(crate) fn write(
         buffer: vec![0; BUFFER],
     };
     for place in with_parents(scan, members) {
-        archive.entry(place)?;
+        archive.entry(place as usize)?;
     }
     archive.finish().map_err(LayerError::Write)
 }
 
 /// The entries with all directories above them, in the order of their paths.
-fn with_parents(scan: &Scan, members: &[usize]) -> Vec<usize> {
-    let mut all = members.to_vec();
-    let mut last: &[u8] = b"/";
+fn with_parents(scan: &Scan, members: &[u32]) -> Vec<u32> {
+    let above = |place: u32| scan.entries.parent(place as usize);
+    let mut parents = BTreeSet::new();
     for &member in members {
-        let path = &scan.entries[member].path;
-        let Some(slash) = path.iter().rposition(|&byte| byte == b'/') else {
-            continue;
-        };
-        let mut parent = &path[..slash];
-        if parent == last {
-            continue;
-        }
-        last = parent;
-        loop {
-            all.extend(scan.find(parent));
-            match parent.iter().rposition(|&byte| byte == b'/') {
-                Some(slash) => parent = &parent[..slash],
-                None => break,
-            }
+        let mut next = above(member);
+        while let Some(parent) = next {
+            let parent = u32::try_from(parent).expect("it is in a table of at most 2^32 rows");
+            // Whoever was here before was above it, too.
+            next = parents.insert(parent).then(|| above(parent)).flatten();
         }
     }
-    all.extend(scan.find(b""));
+    // The root, in a layer of nothing, too.
+    parents.insert(0);
+    parents.retain(|parent| members.binary_search(parent).is_err());
+    let mut all = [members, &parents.into_iter().collect::<Vec<_>>()].concat();
     all.sort_unstable();
-    all.dedup();
     all
 }
 
@@ -136,32 +130,49 @@ struct Archive<'a> {
     out: Hashed<Frames<'a>>,
     contents: Option<Contents>,
     /// The first name of each inode that has several.
-    links: HashMap<Inode, &'a [u8]>,
+    links: HashMap<Inode, usize>,
     buffer: Vec<u8>,
 }
 
-impl<'a> Archive<'a> {
+/// An entry with the time that it has in the image.
+struct Placed {
+    entry: Entry,
+    time: Timestamp,
+}
+
+impl Deref for Placed {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.entry
+    }
+}
+
+impl Archive<'_> {
     fn entry(&mut self, place: usize) -> Result<(), LayerError> {
-        let entry = &self.scan.entries[place];
+        let entry = Placed {
+            time: self.components.time(self.scan, place),
+            entry: self.scan.entries.get(place),
+        };
         if let Some(inode) = entry.links {
-            if let Some(target) = self.links.get(&inode).copied() {
-                return self.header(place, Item::HardLink(target));
+            if let Some(&target) = self.links.get(&inode) {
+                let target = self.scan.entries.path(target);
+                return self.header(&entry, Item::HardLink(&target));
             }
-            self.links.insert(inode, &entry.path);
+            self.links.insert(inode, place);
         }
         match &entry.kind {
-            Kind::Regular(size) => self.file(place, entry, *size),
-            Kind::Directory => self.header(place, Item::Directory),
-            Kind::Symlink(target) => self.header(place, Item::Symlink(target)),
-            Kind::CharacterDevice(device) => self.header(place, Item::CharacterDevice(*device)),
-            Kind::BlockDevice(device) => self.header(place, Item::BlockDevice(*device)),
-            Kind::Fifo => self.header(place, Item::Fifo),
+            Kind::Regular(size) => self.file(&entry, *size),
+            Kind::Directory => self.header(&entry, Item::Directory),
+            Kind::Symlink(target) => self.header(&entry, Item::Symlink(target)),
+            Kind::CharacterDevice(device) => self.header(&entry, Item::CharacterDevice(*device)),
+            Kind::BlockDevice(device) => self.header(&entry, Item::BlockDevice(*device)),
+            Kind::Fifo => self.header(&entry, Item::Fifo),
         }
     }
 
-    fn header(&mut self, place: usize, item: Item<'_>) -> Result<(), LayerError> {
-        let entry = &self.scan.entries[place];
-        let time = self.components.times[place];
+    fn header(&mut self, entry: &Placed, item: Item<'_>) -> Result<(), LayerError> {
+        let time = entry.time;
         let blocks = tar::header(&entry.path, item, &entry.metadata, time);
         self.out.write_all(&blocks).map_err(LayerError::Write)?;
         let Some(contents) = &mut self.contents else {
@@ -176,9 +187,9 @@ impl<'a> Archive<'a> {
         Ok(())
     }
 
-    fn file(&mut self, place: usize, entry: &'a Entry, size: u64) -> Result<(), LayerError> {
+    fn file(&mut self, entry: &Placed, size: u64) -> Result<(), LayerError> {
         if size == 0 {
-            return self.header(place, Item::Regular(0));
+            return self.header(entry, Item::Regular(0));
         }
         let unreadable = |source: io::Error| LayerError::Read {
             path: FullPath::new(&entry.path),
@@ -193,8 +204,8 @@ impl<'a> Archive<'a> {
             _ => None,
         };
         match (&file, sparse) {
-            (Opened::File(file), Some(segments)) => self.sparse(place, entry, file, &segments)?,
-            _ => self.whole(place, entry, &mut file, size)?,
+            (Opened::File(file), Some(segments)) => self.sparse(entry, file, &segments)?,
+            _ => self.whole(entry, &mut file, size)?,
         }
         match self.scan.is_unchanged(entry, &file).map_err(unreadable)? {
             true => Ok(()),
@@ -202,14 +213,8 @@ impl<'a> Archive<'a> {
         }
     }
 
-    fn whole(
-        &mut self,
-        place: usize,
-        entry: &Entry,
-        file: &mut Opened,
-        size: u64,
-    ) -> Result<(), LayerError> {
-        self.header(place, Item::Regular(size))?;
+    fn whole(&mut self, entry: &Placed, file: &mut Opened, size: u64) -> Result<(), LayerError> {
+        self.header(entry, Item::Regular(size))?;
         match &mut self.contents {
             None => copy(entry, file, size, &mut self.buffer, &mut self.out)?,
             Some(contents) => {
@@ -224,12 +229,11 @@ impl<'a> Archive<'a> {
 
     fn sparse(
         &mut self,
-        place: usize,
-        entry: &Entry,
+        entry: &Placed,
         file: &File,
         segments: &Segments,
     ) -> Result<(), LayerError> {
-        self.header(place, Item::Sparse(segments))?;
+        self.header(entry, Item::Sparse(segments))?;
         self.out
             .write_all(&segments.map())
             .map_err(LayerError::Write)?;

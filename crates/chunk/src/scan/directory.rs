@@ -3,7 +3,7 @@
 //! Every name is opened relative to its directory and no symbolic link is
 //! followed, so that nothing outside of the root gets in.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -11,6 +11,7 @@ use hull_erofs::tree::{Device, MAX_DEPTH, Metadata, Timestamp, Xattrs};
 use hull_sys::status::{Mount, Status};
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::entries::is_content_before;
 use super::rules::{self, Verdict};
 use super::{Entry, Found, Inode, Kind, PATH_MAX, Reason, Rules, SpecialFiles, attributes};
 
@@ -23,9 +24,8 @@ pub(super) fn read(root: BorrowedFd<'_>, rules: &Rules) -> io::Result<Found> {
         found: Found::default(),
     };
     let xattrs = attributes::read(&attributes::of_directory(root))?;
-    let entry = entry(&seen, b"", Kind::Directory, xattrs);
-    walk.found.entries.push(entry);
-    walk.directory(root, &mut Vec::new(), 0)?;
+    let place = walk.take(0, b"", &Kind::Directory, &seen, xattrs);
+    walk.directory(root, place, &mut Vec::new(), 0)?;
     Ok(walk.found)
 }
 
@@ -37,6 +37,13 @@ pub(super) fn is_unchanged(entry: &Entry, file: impl AsFd) -> io::Result<bool> {
         && entry.metadata.mtime == mtime(&seen))
 }
 
+/// A directory among the entries, whose content comes later.
+struct Waiting {
+    name: CString,
+    place: usize,
+    excluded: Verdict,
+}
+
 struct Walk<'a> {
     rules: &'a Rules,
     /// The mount that the root is on; what is on others is left out.
@@ -45,91 +52,152 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Reads what is in a directory; `path` is given back as it was.
+    /// Reads what is in a directory, in the order of the entries; `path` is given back as it was.
     fn directory(
         &mut self,
         dir: BorrowedFd<'_>,
+        place: usize,
         path: &mut Vec<u8>,
         depth: usize,
     ) -> io::Result<()> {
-        let length = path.len();
+        let mut waiting: Vec<Waiting> = Vec::new();
         for found in hull_sys::dir::entries(dir)? {
-            if length > 0 {
-                path.push(b'/');
+            let is_due = |waiting: &mut Waiting| {
+                is_content_before(waiting.name.to_bytes(), found.name.to_bytes())
+            };
+            while let Some(due) = waiting.pop_if(is_due) {
+                self.content(dir, &due, path, depth);
             }
-            path.extend_from_slice(found.name.to_bytes());
-            if let Err(error) = self.entry(dir, &found.name, path, depth + 1) {
-                self.found.refuse(path, Reason::Unreadable(error));
-            }
-            path.truncate(length);
+            let name = found.name;
+            self.below(path, name.to_bytes(), |walk, path| {
+                let entered = walk.entry(dir, &name, place, path, depth + 1)?;
+                waiting.extend(entered.map(|(place, excluded)| Waiting {
+                    name: name.clone(),
+                    place,
+                    excluded,
+                }));
+                Ok(())
+            });
+        }
+        while let Some(due) = waiting.pop() {
+            self.content(dir, &due, path, depth);
         }
         Ok(())
     }
 
+    /// Does something with a name in a directory; what cannot be read is refused by its path.
+    fn below(
+        &mut self,
+        path: &mut Vec<u8>,
+        name: &[u8],
+        work: impl FnOnce(&mut Self, &mut Vec<u8>) -> io::Result<()>,
+    ) {
+        let length = path.len();
+        if length > 0 {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        if let Err(error) = work(self, path) {
+            self.found.refuse(path, Reason::Unreadable(error));
+        }
+        path.truncate(length);
+    }
+
+    /// Reads what is in a directory that waited.
+    fn content(&mut self, dir: BorrowedFd<'_>, of: &Waiting, path: &mut Vec<u8>, depth: usize) {
+        self.below(path, of.name.to_bytes(), |walk, path| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let inner = rustix::fs::openat(dir, &of.name, flags, Mode::empty())?;
+            walk.inside(inner.as_fd(), of, path, depth + 1)
+        });
+    }
+
+    /// Takes a name, if it is to be; of a directory whose content is to be read its place.
     fn entry(
         &mut self,
         dir: BorrowedFd<'_>,
         name: &CStr,
-        path: &mut Vec<u8>,
+        parent: usize,
+        path: &[u8],
         depth: usize,
-    ) -> io::Result<()> {
+    ) -> io::Result<Option<(usize, Verdict)>> {
         let excluded = self.rules.excludes(path);
         if excluded == Verdict::LeaveOut {
             self.found.skip(path);
-            return Ok(());
+            return Ok(None);
         }
         let seen = Status::of(dir, name)?;
         let mounted = seen.mount != self.mount;
         if mounted && seen.kind != FileType::Directory {
             self.found.skip(path);
-            return Ok(());
+            return Ok(None);
         }
         if depth > MAX_DEPTH || path.len() > PATH_MAX {
             self.found.refuse(path, Reason::TooDeep);
-            return Ok(());
+            return Ok(None);
         }
         if mounted {
-            self.found.entries.push(Rules::mount_point(path));
+            let metadata = Rules::mount_point(path);
+            let entries = &mut self.found.entries;
+            entries.push(parent, name.to_bytes(), &Kind::Directory, metadata, None);
             self.found.skip(path);
-            return Ok(());
+            return Ok(None);
         }
         let xattrs = attributes::read(&attributes::of_name(dir, name))?;
         if rules::is_marked(&xattrs) {
             self.found.skip(path);
-            return Ok(());
+            return Ok(None);
         }
         if let Some(name) = xattrs.keys().find(|name| name.contains(&b'=')) {
             let name = String::from_utf8_lossy(name).into_owned();
             self.found.refuse(path, Reason::AttributeName(name));
-            return Ok(());
+            return Ok(None);
         }
         if name.to_bytes().starts_with(b".wh.") {
             self.found.refuse(path, Reason::Whiteout);
-            return Ok(());
+            return Ok(None);
         }
-        let kind = match self.kind(dir, name, path, &seen)? {
-            Some(kind) => kind,
-            None => return Ok(()),
+        let Some(kind) = self.kind(dir, name, path, &seen)? else {
+            return Ok(None);
         };
-        let is_directory = kind == Kind::Directory;
-        self.found.entries.push(entry(&seen, path, kind, xattrs));
-        if !is_directory {
-            return Ok(());
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let inner = rustix::fs::openat(dir, name, flags, Mode::empty())?;
-        self.inside(inner.as_fd(), path, depth, excluded)
+        let place = self.take(parent, name.to_bytes(), &kind, &seen, xattrs);
+        Ok((kind == Kind::Directory).then_some((place, excluded)))
+    }
+
+    /// Adds the entry of a name, of which this is the status.
+    fn take(
+        &mut self,
+        parent: usize,
+        name: &[u8],
+        kind: &Kind,
+        seen: &Status,
+        xattrs: Xattrs,
+    ) -> usize {
+        let inode = Inode {
+            device: seen.device,
+            number: seen.inode,
+        };
+        let links = (*kind != Kind::Directory && seen.links > 1).then_some(inode);
+        let metadata = Metadata {
+            mode: seen.mode,
+            uid: seen.uid,
+            gid: seen.gid,
+            mtime: mtime(seen),
+            xattrs,
+        };
+        let entries = &mut self.found.entries;
+        entries.push(parent, name, kind, metadata, links)
     }
 
     /// Goes into a directory, unless its content is not for images.
     fn inside(
         &mut self,
         inner: BorrowedFd<'_>,
+        of: &Waiting,
         path: &mut Vec<u8>,
         depth: usize,
-        excluded: Verdict,
     ) -> io::Result<()> {
-        if excluded == Verdict::Empty || rules::is_cache(inner)? {
+        if of.excluded == Verdict::Empty || rules::is_cache(inner)? {
             if !hull_sys::dir::entries(inner)?.is_empty() {
                 self.found.skip(path);
             }
@@ -144,7 +212,7 @@ impl Walk<'_> {
             }
             return Ok(());
         }
-        self.directory(inner, path, depth)
+        self.directory(inner, of.place, path, depth)
     }
 
     /// What a name is; nothing where it is left out or refused.
@@ -179,27 +247,6 @@ impl Walk<'_> {
             SpecialFiles::Skip | SpecialFiles::Keep => self.found.skip(path),
         }
         Ok(None)
-    }
-}
-
-/// The entry of a name, of which this is the status.
-fn entry(seen: &Status, path: &[u8], kind: Kind, xattrs: Xattrs) -> Entry {
-    let inode = Inode {
-        device: seen.device,
-        number: seen.inode,
-    };
-    let links = (kind != Kind::Directory && seen.links > 1).then_some(inode);
-    Entry {
-        path: path.into(),
-        kind,
-        metadata: Metadata {
-            mode: seen.mode,
-            uid: seen.uid,
-            gid: seen.gid,
-            mtime: mtime(seen),
-            xattrs,
-        },
-        links,
     }
 }
 

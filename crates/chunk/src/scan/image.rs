@@ -5,11 +5,12 @@ use std::io::{self, Read};
 
 use hull_erofs::ObjectId;
 use hull_erofs::tree::{
-    Content, Device, Directory, Entry as Node, Leaf, LeafId, MAX_DEPTH, Metadata, Tree,
+    Content, Device, Directory, Entry as InTree, Leaf, LeafId, MAX_DEPTH, Node, Tree,
 };
 
+use super::entries::is_content_before;
 use super::rules::{self, Verdict};
-use super::{Entry, Found, Inode, Kind, Opened, PATH_MAX, Reason, Rules, SpecialFiles};
+use super::{Found, Inode, Kind, Opened, PATH_MAX, Reason, Rules, SpecialFiles};
 
 /// Opens an object.
 type Open<'a> = &'a dyn Fn(&ObjectId) -> io::Result<File>;
@@ -23,16 +24,17 @@ pub(super) fn read(tree: &Tree, open: Open<'_>, rules: &Rules) -> io::Result<Fou
         links: tree.link_counts(),
         found: Found::default(),
     };
-    let root = walk.of(b"", Kind::Directory, &tree.root.metadata, None);
-    walk.found.entries.push(root);
-    walk.directory(&tree.root, &mut Vec::new(), 0)?;
+    let metadata = tree.root.metadata.clone();
+    let entries = &mut walk.found.entries;
+    let place = entries.push(0, b"", &Kind::Directory, metadata, None);
+    walk.directory(&tree.root, place, &mut Vec::new(), 0)?;
     Ok(walk.found)
 }
 
 /// Opens the content of a regular file.
 pub(super) fn open(tree: &Tree, open: Open<'_>, path: &[u8]) -> io::Result<Opened> {
     match tree.lookup(path) {
-        Some(Node::Leaf(_, leaf)) => content(leaf, open),
+        Some(InTree::Leaf(_, leaf)) => content(leaf, open),
         _ => Err(io::ErrorKind::NotFound.into()),
     }
 }
@@ -45,6 +47,14 @@ fn content(leaf: &Leaf, open: Open<'_>) -> io::Result<Opened> {
     }
 }
 
+/// A directory among the entries, whose content comes later.
+struct Waiting<'a> {
+    name: &'a [u8],
+    directory: &'a Directory,
+    place: usize,
+    excluded: Verdict,
+}
+
 struct Walk<'a> {
     rules: &'a Rules,
     tree: &'a Tree,
@@ -53,34 +63,40 @@ struct Walk<'a> {
     found: Found,
 }
 
-impl Walk<'_> {
-    /// Reads what is in a directory; `path` is given back as it was.
+impl<'a> Walk<'a> {
+    /// Reads what is in a directory, in the order of the entries; `path` is given back as it was.
     fn directory(
         &mut self,
-        directory: &Directory,
+        directory: &'a Directory,
+        place: usize,
         path: &mut Vec<u8>,
         depth: usize,
     ) -> io::Result<()> {
         let length = path.len();
+        let mut waiting: Vec<Waiting<'a>> = Vec::new();
         for (name, node) in &directory.entries {
-            if length > 0 {
-                path.push(b'/');
+            while let Some(due) = waiting.pop_if(|due| is_content_before(due.name, name)) {
+                self.inside(&due, path, depth + 1)?;
             }
-            path.extend_from_slice(name);
-            self.entry(name, node, path, depth + 1)?;
+            push_name(path, name);
+            waiting.extend(self.entry(name, node, place, path, depth + 1));
             path.truncate(length);
+        }
+        while let Some(due) = waiting.pop() {
+            self.inside(&due, path, depth + 1)?;
         }
         Ok(())
     }
 
+    /// Takes a name, if it is to be; of a directory what is needed to read its content.
     fn entry(
         &mut self,
-        name: &[u8],
-        node: &hull_erofs::tree::Node,
-        path: &mut Vec<u8>,
+        name: &'a [u8],
+        node: &'a Node,
+        parent: usize,
+        path: &[u8],
         depth: usize,
-    ) -> io::Result<()> {
-        use hull_erofs::tree::Node;
+    ) -> Option<Waiting<'a>> {
         let excluded = self.rules.excludes(path);
         let metadata = match node {
             Node::Directory(directory) => &directory.metadata,
@@ -94,26 +110,34 @@ impl Walk<'_> {
             self.found.refuse(path, Reason::Whiteout);
         } else {
             match node {
-                Node::Directory(inner) => {
-                    let entry = self.of(path, Kind::Directory, metadata, None);
-                    self.found.entries.push(entry);
-                    return self.inside(inner, path, depth, excluded);
+                Node::Directory(directory) => {
+                    let (entries, metadata) = (&mut self.found.entries, metadata.clone());
+                    return Some(Waiting {
+                        name,
+                        directory,
+                        place: entries.push(parent, name, &Kind::Directory, metadata, None),
+                        excluded,
+                    });
                 }
-                Node::Leaf(id) => self.leaf(*id, path),
+                Node::Leaf(id) => self.leaf(*id, parent, name, path),
             }
         }
-        Ok(())
+        None
+    }
+
+    /// Reads what is in a directory that waited; `path` is that of the directory above, and given back as it was.
+    fn inside(&mut self, of: &Waiting<'a>, path: &mut Vec<u8>, depth: usize) -> io::Result<()> {
+        let length = path.len();
+        push_name(path, of.name);
+        let read = self.content(of, path, depth);
+        path.truncate(length);
+        read
     }
 
     /// Goes into a directory, unless its content is not for images.
-    fn inside(
-        &mut self,
-        inner: &Directory,
-        path: &mut Vec<u8>,
-        depth: usize,
-        excluded: Verdict,
-    ) -> io::Result<()> {
-        if excluded == Verdict::Empty || self.is_cache(inner)? {
+    fn content(&mut self, of: &Waiting<'a>, path: &mut Vec<u8>, depth: usize) -> io::Result<()> {
+        let inner = of.directory;
+        if of.excluded == Verdict::Empty || self.is_cache(inner)? {
             if !inner.entries.is_empty() {
                 self.found.skip(path);
             }
@@ -128,11 +152,11 @@ impl Walk<'_> {
             }
             return Ok(());
         }
-        self.directory(inner, path, depth)
+        self.directory(inner, of.place, path, depth)
     }
 
     fn is_cache(&self, directory: &Directory) -> io::Result<bool> {
-        let Some(hull_erofs::tree::Node::Leaf(id)) = directory.entries.get(rules::CACHE_TAG) else {
+        let Some(Node::Leaf(id)) = directory.entries.get(rules::CACHE_TAG) else {
             return Ok(false);
         };
         let leaf = self.tree.leaf(*id);
@@ -146,9 +170,9 @@ impl Walk<'_> {
         Ok(head == rules::CACHE_SIGNATURE)
     }
 
-    fn leaf(&mut self, id: LeafId, path: &[u8]) {
+    fn leaf(&mut self, id: LeafId, parent: usize, name: &[u8], path: &[u8]) {
         let leaf = self.tree.leaf(id);
-        let (name, kind) = match &leaf.content {
+        let (special, kind) = match &leaf.content {
             Content::Inline(bytes) => ("", Some(Kind::Regular(bytes.len() as u64))),
             Content::Object { size, .. } => ("", Some(Kind::Regular(*size))),
             Content::Symlink(target) => ("", Some(Kind::Symlink(target.clone()))),
@@ -163,28 +187,28 @@ impl Walk<'_> {
             Content::Socket => ("socket", None),
         };
         match (kind, self.rules.special_files) {
-            (Some(kind), _) if name.is_empty() => self.take(id, path, kind),
-            (_, SpecialFiles::Refuse) => self.found.refuse(path, Reason::Special(name)),
-            (Some(kind), SpecialFiles::Keep) => self.take(id, path, kind),
+            (Some(kind), _) if special.is_empty() => self.take(id, parent, name, &kind),
+            (_, SpecialFiles::Refuse) => self.found.refuse(path, Reason::Special(special)),
+            (Some(kind), SpecialFiles::Keep) => self.take(id, parent, name, &kind),
             (_, SpecialFiles::Skip | SpecialFiles::Keep) => self.found.skip(path),
         }
     }
 
-    fn take(&mut self, id: LeafId, path: &[u8], kind: Kind) {
-        let entry = self.of(path, kind, &self.tree.leaf(id).metadata, Some(id));
-        self.found.entries.push(entry);
+    fn take(&mut self, id: LeafId, parent: usize, name: &[u8], kind: &Kind) {
+        let linked = self.links[id.index()] > 1;
+        let links = linked.then(|| Inode {
+            device: (0, 0),
+            number: id.index() as u64,
+        });
+        let metadata = self.tree.leaf(id).metadata.clone();
+        let entries = &mut self.found.entries;
+        entries.push(parent, name, kind, metadata, links);
     }
+}
 
-    fn of(&self, path: &[u8], kind: Kind, metadata: &Metadata, leaf: Option<LeafId>) -> Entry {
-        let linked = leaf.filter(|id| self.links[id.index()] > 1);
-        Entry {
-            path: path.into(),
-            kind,
-            metadata: metadata.clone(),
-            links: linked.map(|id| Inode {
-                device: (0, 0),
-                number: id.index() as u64,
-            }),
-        }
+fn push_name(path: &mut Vec<u8>, name: &[u8]) {
+    if !path.is_empty() {
+        path.push(b'/');
     }
+    path.extend_from_slice(name);
 }

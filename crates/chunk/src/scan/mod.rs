@@ -6,6 +6,7 @@
 
 mod attributes;
 mod directory;
+mod entries;
 mod image;
 mod rules;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use hull_erofs::ObjectId;
 use hull_erofs::tree::{Device, MAX_DEPTH, Metadata, Tree};
 use rustix::fs::{Mode, OFlags};
 
+pub use entries::Entries;
 pub use rules::{InvalidExclusion, Rules, SpecialFiles};
 
 /// The longest path in an image, in bytes.
@@ -133,7 +135,7 @@ pub enum Reason {
 pub struct Scan {
     contents: Contents,
     /// All entries by the bytes of their paths: a directory comes before what is in it.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
     /// What cannot become part of an image, by path.
     pub refusals: Vec<Refusal>,
     /// What was left out because the rules say so, by path.
@@ -174,7 +176,6 @@ impl Scan {
             mut skipped,
         } = found;
         rules.add_skeleton(&mut entries);
-        entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         refusals.sort_by(|a, b| a.path.cmp(&b.path));
         skipped.sort();
         Self {
@@ -187,9 +188,7 @@ impl Scan {
 
     /// The place of a path among the entries.
     pub fn find(&self, path: &[u8]) -> Option<usize> {
-        self.entries
-            .binary_search_by(|entry| (*entry.path).cmp(path))
-            .ok()
+        self.entries.find(path)
     }
 
     /// Opens the content of a regular file, if it is still the file that was read.
@@ -217,12 +216,14 @@ impl Scan {
 
     /// The first bytes of a regular file, at most so many; nothing if there is no such entry.
     pub fn read_start(&self, path: &[u8], max: u64) -> io::Result<Option<Vec<u8>>> {
-        let entry = self.find(path).map(|place| &self.entries[place]);
-        let Some(entry) = entry.filter(|entry| matches!(entry.kind, Kind::Regular(_))) else {
+        let place = self.find(path);
+        let Some(place) = place.filter(|&place| self.entries.size(place).is_some()) else {
             return Ok(None);
         };
         let mut bytes = Vec::new();
-        self.open(entry)?.take(max).read_to_end(&mut bytes)?;
+        self.open(&self.entries.get(place))?
+            .take(max)
+            .read_to_end(&mut bytes)?;
         Ok(Some(bytes))
     }
 }
@@ -266,7 +267,7 @@ impl Read for Opened {
 /// What was found so far.
 #[derive(Default)]
 struct Found {
-    entries: Vec<Entry>,
+    entries: Entries,
     refusals: Vec<Refusal>,
     skipped: Vec<FullPath>,
 }

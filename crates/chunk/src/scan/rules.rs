@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use hull_erofs::tree::{Metadata, Xattrs};
 use rustix::io::Errno;
 
-use super::{Entry, Kind};
+use super::Entries;
 
 /// Directories whose content belongs to the running system; with the modes that distributions give them.
 const RUNTIME: [(&str, u16); 6] = [
@@ -109,34 +109,29 @@ impl Rules {
     }
 
     /// The directory below a mount: what it is like cannot be seen, so it is as distributions have it.
-    pub(super) fn mount_point(path: &[u8]) -> Entry {
+    pub(super) fn mount_point(path: &[u8]) -> Metadata {
         let known = |(name, _): &&(&str, u16)| name.as_bytes() == path;
         let mode = RUNTIME.iter().find(known).map_or(0o755, |(_, mode)| *mode);
-        directory(path, mode)
+        with_mode(mode)
     }
 
     /// Adds the directories that an operating system needs, where they are missing.
-    pub(super) fn add_skeleton(&self, entries: &mut Vec<Entry>) {
+    pub(super) fn add_skeleton(&self, entries: &mut Entries) {
         if !self.skeleton {
             return;
         }
         for (name, mode) in SKELETON.iter().chain(&RUNTIME) {
-            if !entries.iter().any(|entry| *entry.path == *name.as_bytes()) {
-                entries.push(directory(name.as_bytes(), *mode));
+            if entries.find(name.as_bytes()).is_none() {
+                entries.insert_directory(name.as_bytes(), with_mode(*mode));
             }
         }
     }
 }
 
-fn directory(path: &[u8], mode: u16) -> Entry {
-    Entry {
-        path: path.into(),
-        kind: Kind::Directory,
-        metadata: Metadata {
-            mode,
-            ..Metadata::default()
-        },
-        links: None,
+fn with_mode(mode: u16) -> Metadata {
+    Metadata {
+        mode,
+        ..Metadata::default()
     }
 }
 

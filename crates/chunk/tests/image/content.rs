@@ -262,10 +262,12 @@ fn umoci_unpacks_what_the_source_is() {
         .arg(&bundle);
     command.run().unwrap();
     let wanted = Scan::read(root.path(), &recipe.rules).unwrap();
-    let times = Components::find(&wanted, None).unwrap().times;
+    let components = Components::find(&wanted, None).unwrap();
     let found = Scan::read(&bundle.join("rootfs"), &recipe.rules).unwrap();
     assert_eq!(wanted.entries.len(), found.entries.len());
-    for ((wanted, time), found) in wanted.entries.iter().zip(times).zip(&found.entries) {
+    for (place, found) in found.entries.iter().enumerate() {
+        let time = components.time(&wanted, place);
+        let wanted = wanted.entries.get(place);
         assert_eq!(wanted.path, found.path);
         let shown = FullPath::new(&wanted.path);
         assert_eq!(wanted.kind, found.kind, "{shown}");

@@ -38,7 +38,7 @@ pub(super) fn claim(claims: &mut Claims<'_>) -> Result<(), DatabaseError> {
     let Some(database) = claims.paths.directory(DATABASE) else {
         return Ok(());
     };
-    let database = &scan.entries[database].path;
+    let database = &scan.entries.path(database);
     let listed = read(scan, database)?;
     let diversions = match read_file(scan, &join(database, b"diversions"))? {
         Some(text) => status::diversions(&text),
@@ -146,9 +146,7 @@ fn build_time(scan: &Scan, changes: &[i64], summed: &[usize]) -> Option<Timestam
         seconds,
         nanoseconds: 0,
     });
-    let files = summed
-        .iter()
-        .map(|&entry| scan.entries[entry].metadata.mtime);
+    let files = summed.iter().map(|&entry| scan.entries.mtime(entry));
     newest.or(files.max())
 }
 
@@ -176,8 +174,8 @@ fn changes(claims: &Claims<'_>, package: &[u8]) -> Vec<i64> {
 }
 
 fn read_changelog(scan: &Scan, entry: usize) -> io::Result<Vec<u8>> {
-    let entry = &scan.entries[entry];
-    let file = scan.open(entry)?;
+    let entry = scan.entries.get(entry);
+    let file = scan.open(&entry)?;
     let mut text = Vec::new();
     match entry.path.ends_with(b".gz") {
         true => flate2::read::MultiGzDecoder::new(file)
@@ -192,7 +190,8 @@ fn read_changelog(scan: &Scan, entry: usize) -> io::Result<Vec<u8>> {
 fn claim_own_files(claims: &mut Claims<'_>, prefix: &[u8], package: usize) {
     let single = !prefix.ends_with(b".");
     for entry in beginning(claims.scan, prefix) {
-        let rest = &claims.scan.entries[entry].path[prefix.len()..];
+        let path = claims.scan.entries.path(entry);
+        let rest = &path[prefix.len()..];
         if !single || rest.is_empty() || rest == b".md5sums" {
             claims.own(entry, package);
         }

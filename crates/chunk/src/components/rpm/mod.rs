@@ -37,7 +37,7 @@ pub(super) fn claim(claims: &mut Claims<'_>) -> Result<(), DatabaseError> {
     let scan = claims.scan;
     for directory in DATABASES.iter().chain([&COPY]) {
         if let Some(directory) = claims.paths.directory(directory) {
-            for entry in database::below(scan, &scan.entries[directory].path) {
+            for entry in database::below(scan, &scan.entries.path(directory)) {
                 claims.share(entry);
             }
         }
@@ -45,16 +45,16 @@ pub(super) fn claim(claims: &mut Claims<'_>) -> Result<(), DatabaseError> {
     let Some(place) = find(claims)? else {
         return Ok(());
     };
-    let path = &*scan.entries[place].path;
-    claim_listed(claims, scan, place).map_err(|error| DatabaseError::new(path, error))
+    claim_listed(claims, scan, place)
+        .map_err(|error| DatabaseError::new(&scan.entries.path(place), error))
 }
 
 /// The entry of the database.
 fn find(claims: &Claims<'_>) -> Result<Option<usize>, DatabaseError> {
-    let directories: Vec<&[u8]> = DATABASES
+    let directories: Vec<Box<[u8]>> = DATABASES
         .iter()
         .filter_map(|path| claims.paths.directory(path))
-        .map(|place| &*claims.scan.entries[place].path)
+        .map(|place| claims.scan.entries.path(place))
         .collect();
     let find = |name: &[u8]| {
         let mut paths = directories.iter().map(|directory| join(directory, name));
@@ -65,8 +65,8 @@ fn find(claims: &Claims<'_>) -> Result<Option<usize>, DatabaseError> {
     }
     for (name, format) in OTHERS {
         if let Some(place) = find(name) {
-            let path = &claims.scan.entries[place].path;
-            return Err(DatabaseError::new(path, OtherFormat(format)));
+            let path = claims.scan.entries.path(place);
+            return Err(DatabaseError::new(&path, OtherFormat(format)));
         }
     }
     Ok(None)
@@ -74,7 +74,7 @@ fn find(claims: &Claims<'_>) -> Result<Option<usize>, DatabaseError> {
 
 /// Claims what the packages list, in an order that is not that of their installation.
 fn claim_listed(claims: &mut Claims<'_>, scan: &Scan, place: usize) -> Result<(), SqliteError> {
-    let entry = &scan.entries[place];
+    let entry = &scan.entries.get(place);
     let database = Database::open(scan, entry)?;
     let mut rows = database.each(|blob| package::identity(&Header::parse(blob)?))?;
     rows.sort();

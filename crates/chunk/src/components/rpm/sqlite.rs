@@ -57,7 +57,7 @@ impl Database {
             .iter()
             .filter_map(|end| {
                 let place = scan.find(&[&entry.path, *end].concat())?;
-                let beside = &scan.entries[place];
+                let beside = scan.entries.get(place);
                 matches!(beside.kind, Kind::Regular(1..)).then_some((*end, beside))
             })
             .collect();
@@ -75,7 +75,7 @@ impl Database {
             let name = [b"rpmdb.sqlite", end].concat();
             let name = String::from_utf8_lossy(&name).into_owned();
             let mut to = File::create_new(copy.path().join(name))?;
-            io::copy(&mut scan.open(beside)?, &mut to)?;
+            io::copy(&mut scan.open(&beside)?, &mut to)?;
         }
         let connection = connect_copy(&path)?;
         Self::checked(connection, size, file, Some(copy))
