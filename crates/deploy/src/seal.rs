@@ -4,7 +4,7 @@
 use hull_boot::kargs::{self, KargsError};
 use hull_boot::kernel::{self, BootFiles, NotBootable, StoredFile};
 use hull_erofs::image as erofs;
-use hull_erofs::{ObjectId, Tree, fsverity, selinux, transform};
+use hull_erofs::{ObjectId, Tree, selinux, transform};
 use hull_oci::Image;
 use hull_oci::layer::MergeError;
 use hull_store::{Session, Store, StoreError};
@@ -114,29 +114,33 @@ pub fn inspect(store: &Store, image: &Image) -> Result<(Tree, Facts), SealError>
 /// Writes the image that boots. On return it and its objects are on disk;
 /// until a reference leads to it, it goes with the first collection.
 pub fn seal(session: &Session, image: &Image) -> Result<Sealed, SealError> {
-    let (sealed, bytes) = make(session.store(), image)?;
-    session.put_image(&bytes)?;
-    Ok(sealed)
+    let (tree, facts) = bootable_tree(session.store(), image)?;
+    let digest = session.make_image(&erofs::Image::new(&tree)?)?;
+    Ok(Sealed {
+        digest,
+        tree,
+        facts,
+    })
 }
 
 /// The same without writing it: what sealing would give.
 pub fn foresee(store: &Store, image: &Image) -> Result<Sealed, SealError> {
-    Ok(make(store, image)?.0)
+    let (tree, facts) = bootable_tree(store, image)?;
+    let digest = erofs::Image::new(&tree)?.digest();
+    Ok(Sealed {
+        digest,
+        tree,
+        facts,
+    })
 }
 
-fn make(store: &Store, image: &Image) -> Result<(Sealed, Vec<u8>), SealError> {
+fn bootable_tree(store: &Store, image: &Image) -> Result<(Tree, Facts), SealError> {
     check_architecture(image)?;
     let (mut tree, facts) = inspect(store, image)?;
     transform::oci_root(&mut tree)?;
     transform::prepare_for_boot(&mut tree)?;
     selinux::label(&mut tree, |id, size| store.read_object(id, size))?;
-    let bytes = erofs::write(&tree)?;
-    let sealed = Sealed {
-        digest: fsverity::digest(&bytes),
-        tree,
-        facts,
-    };
-    Ok((sealed, bytes))
+    Ok((tree, facts))
 }
 
 fn check_architecture(pulled: &Image) -> Result<(), SealError> {

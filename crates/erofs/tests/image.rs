@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use hull_erofs::image::{ReadError, WriteError, read, read_top_directory, write};
+use hull_erofs::image::{Image, ReadError, WriteError, read, read_top_directory, write};
 use hull_erofs::tree::{
     Content, Device, Directory, Leaf, MAX_DEPTH, Metadata, Node, Timestamp, Tree,
 };
@@ -49,6 +49,71 @@ fn the_digest_of_the_sample_image_stays_the_same() {
 }
 /// As composefs 0.9.4 has it.
 const SAMPLE_DIGEST: &str = "436dc218cfa9efebf1e973137af823d3a724d92fb6baf6b13d39400255f7fbc40055d4bbb0f17450339a8d96eb482da50189c7c958049d1a9cc614e3e3bd6572";
+
+/// A directory with more entries than go into one piece, and two with some of its files;
+/// every third file has the content of another.
+fn large() -> Tree {
+    let mut tree = Tree::default();
+    let mut directories = vec![Directory::default(); 3];
+    for number in 0..5000u32 {
+        let content = Content::Object {
+            id: fsverity::digest(&(number - number % 3 / 2).to_le_bytes()),
+            size: 100,
+        };
+        let metadata = Metadata {
+            mtime: Timestamp {
+                seconds: i64::from(number),
+                nanoseconds: 0,
+            },
+            ..Metadata::default()
+        };
+        let leaf = tree.add_leaf(Leaf { metadata, content });
+        let name = format!("{number}-{}", "x".repeat(number as usize % 40)).into_bytes();
+        let links = 1 + usize::from(number % 5 == 0) + usize::from(number % 7 == 0);
+        for directory in directories.iter_mut().take(links) {
+            directory
+                .entries
+                .insert(name.clone().into(), Node::Leaf(leaf));
+        }
+    }
+    for (name, directory) in ["z", "00", "-"].into_iter().zip(directories) {
+        tree.root
+            .entries
+            .insert(name.as_bytes().into(), Node::Directory(directory));
+    }
+    tree
+}
+
+#[test]
+fn the_pieces_of_an_image_are_whole_blocks_and_all_of_it() {
+    let tree = large();
+    let image = Image::new(&tree).unwrap();
+    let mut pieces = Vec::new();
+    let Ok(()) = image.make(|piece| {
+        assert_eq!(piece.len() % 4096, 0);
+        assert!(piece.len() < 1 << 20, "{} bytes at once", piece.len());
+        pieces.push(piece.to_vec());
+        Ok::<_, std::convert::Infallible>(())
+    });
+    assert!(pieces.len() > 10);
+    let bytes = pieces.concat();
+    assert_eq!(bytes.len() as u64, image.length());
+    assert_eq!(fsverity::digest(&bytes), image.digest());
+    assert!(bytes == write(&tree).unwrap());
+    assert!(show(&read(&bytes).unwrap()) == show(&tree));
+}
+
+#[test]
+fn an_image_is_made_no_further_once_a_piece_is_refused() {
+    let tree = large();
+    let image = Image::new(&tree).unwrap();
+    let mut pieces = 0;
+    let refused = image.make(|_| {
+        pieces += 1;
+        if pieces == 3 { Err("full") } else { Ok(()) }
+    });
+    assert_eq!((refused, pieces), (Err("full"), 3));
+}
 
 #[test]
 fn an_empty_tree_has_an_image() {
@@ -188,6 +253,21 @@ fn metadata_beyond_the_limits_is_refused_by_path() {
     };
     assert!(
         matches!(refused(many(5, 60_000)), WriteError::TooManyXattrs { path } if path == "/file")
+    );
+    let mut tree = with_file(Content::Fifo, many(5, 60_000));
+    for name in ["c", "b", "-"] {
+        let mut above = Tree::default();
+        for sibling in ["a", "e"] {
+            let empty = Node::Directory(Directory::default());
+            above.root.entries.insert(sibling.as_bytes().into(), empty);
+        }
+        let inner = std::mem::take(&mut tree.root);
+        let entries = &mut above.root.entries;
+        entries.insert(name.as_bytes().into(), Node::Directory(inner));
+        tree.root = above.root;
+    }
+    assert!(
+        matches!(write(&tree), Err(WriteError::TooManyXattrs { path }) if path == "/-/b/c/file")
     );
     // Four times as many fit, unless they are shared: the count of those has eight bits.
     let mut tree = with_file(Content::Fifo, many(256, 1));

@@ -59,7 +59,7 @@ fn pull(store: &str, image: &str) -> Result<(), Box<dyn Error>> {
     let (fetched, memory) = (begin.elapsed(), peak_memory()?);
     let mut tree = pulled.image.tree(&store)?;
     hull_erofs::transform::oci_root(&mut tree)?;
-    session.put_image(&hull_erofs::image::write(&tree)?)?;
+    session.make_image(&hull_erofs::image::Image::new(&tree)?)?;
     println!(
         "{} layers, {} bytes fetched, wrote {} bytes: {:.2} s, {memory} MB; image written after {:.2} s, {} MB",
         pulled.downloaded_layers,

@@ -6,6 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hull_erofs::ObjectId;
+use hull_erofs::image::Image;
 use hull_sys::durable;
 use hull_sys::lock::{Lock, LockError, Wait};
 
@@ -173,9 +174,23 @@ impl Session {
     /// it goes with the first collection after this session.
     pub fn put_image(&self, image: &[u8]) -> Result<ObjectId, StoreError> {
         let id = self.put(image)?;
-        let link = self.missing_link(Kind::Image, &id.to_hex(), &id)?;
-        self.make_links(link.as_slice())?;
+        self.link_image(&id)?;
         Ok(id)
+    }
+
+    /// The same for an image that is made on its way into the store, and so need not
+    /// fit the memory.
+    pub fn make_image(&self, image: &Image<'_>) -> Result<ObjectId, StoreError> {
+        let mut writer = self.writer();
+        image.make(|bytes| writer.append(bytes))?;
+        let (id, _) = writer.finish()?;
+        self.link_image(&id)?;
+        Ok(id)
+    }
+
+    fn link_image(&self, id: &ObjectId) -> Result<(), StoreError> {
+        let link = self.missing_link(Kind::Image, &id.to_hex(), id)?;
+        self.make_links(link.as_slice())
     }
 
     /// Puts a stream whose objects are all in the store, and links it in

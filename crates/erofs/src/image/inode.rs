@@ -2,15 +2,14 @@
 
 use crate::tree::{Metadata, Timestamp};
 
-use super::directory::Listing;
+use super::directory::Extent;
 use super::format::{self, DataLayout, FileType};
-use super::xattr::InodeXattrs;
 
 /// What an inode holds.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Body<'a> {
-    /// The entries of a directory.
-    Directory(Listing<'a>),
+    /// The entries of a directory, which the plan has.
+    Directory(Extent),
     /// The content of a regular file.
     Inline(&'a [u8]),
     /// A regular file of that many bytes, which are in an object.
@@ -23,29 +22,21 @@ pub(super) enum Body<'a> {
     Nothing,
 }
 
-/// An inode with its place in the image.
+/// An inode as the image holds it, but for the bytes of its attributes and its entries.
 #[derive(Debug)]
 pub(super) struct Inode<'a> {
-    /// The directory with the name that the inode was first met by: its place in
-    /// the plan. For messages.
-    pub(super) parent: usize,
-    /// That name.
-    pub(super) name: &'a [u8],
-    pub(super) metadata: &'a Metadata,
-    pub(super) file_type: FileType,
+    /// Owner and time.
+    metadata: &'a Metadata,
+    mode: u16,
+    file_type: FileType,
     pub(super) body: Body<'a>,
-    pub(super) links: u32,
-    pub(super) xattrs: InodeXattrs<'a>,
-    /// Whether it is a directory with whiteouts that were made files.
-    pub(super) has_whiteouts: bool,
+    links: u32,
     /// `i_xattr_icount`.
     pub(super) xattr_count: u16,
     /// Bytes behind the inode that the attributes take.
     pub(super) xattr_len: u64,
     /// Whether it takes the longer form.
     pub(super) extended: bool,
-    /// Where it starts.
-    pub(super) offset: u64,
     /// Where its blocks start, if it has any.
     pub(super) blocks_at: u64,
 }
@@ -56,13 +47,41 @@ pub(super) fn time_key(time: Timestamp) -> (u64, u32) {
     (time.seconds.cast_unsigned(), time.nanoseconds)
 }
 
-impl Inode<'_> {
+impl<'a> Inode<'a> {
+    /// An inode with one link and no attributes.
+    pub(super) fn new(metadata: &'a Metadata, file_type: FileType, body: Body<'a>) -> Self {
+        Self {
+            metadata,
+            mode: metadata.mode,
+            file_type,
+            body,
+            links: 1,
+            xattr_count: 0,
+            xattr_len: 0,
+            extended: false,
+            blocks_at: 0,
+        }
+    }
+
+    /// One of the devices `00` to `ff`: owner and time are those of the root.
+    pub(super) fn stub(root: &'a Metadata) -> Self {
+        Self {
+            mode: format::STUB_MODE,
+            ..Self::new(root, FileType::CharacterDevice, Body::Nothing)
+        }
+    }
+
+    /// The same with so many links.
+    pub(super) fn with_links(self, links: u32) -> Self {
+        Self { links, ..self }
+    }
+
     /// `i_size`.
     fn size(&self) -> u64 {
-        match &self.body {
-            Body::Directory(listing) => listing.block_count() * format::BLOCK + listing.tail_len(),
+        match self.body {
+            Body::Directory(extent) => extent.blocks * format::BLOCK + extent.tail,
             Body::Inline(bytes) | Body::Symlink(bytes) => bytes.len() as u64,
-            Body::Object(size) => *size,
+            Body::Object(size) => size,
             Body::Device(_) | Body::Nothing => 0,
         }
     }
@@ -89,7 +108,7 @@ impl Inode<'_> {
     }
 
     /// A link whose target doesn't fit in one block with the inode has it in a block.
-    fn is_long_symlink(&self) -> bool {
+    pub(super) fn is_long_symlink(&self) -> bool {
         matches!(self.body, Body::Symlink(target)
             if self.head_len() + target.len() as u64 >= format::BLOCK)
     }
@@ -104,19 +123,19 @@ impl Inode<'_> {
 
     /// Bytes behind the inode and its attributes.
     fn tail_len(&self) -> u64 {
-        match &self.body {
-            Body::Directory(listing) => listing.tail_len(),
+        match self.body {
+            Body::Directory(extent) => extent.tail,
             Body::Symlink(_) if self.is_long_symlink() => 0,
             Body::Inline(bytes) | Body::Symlink(bytes) => bytes.len() as u64,
-            Body::Object(size) => chunk_count(*size) * format::HOLE.len() as u64,
+            Body::Object(size) => chunk_count(size) * format::HOLE.len() as u64,
             Body::Device(_) | Body::Nothing => 0,
         }
     }
 
     /// Blocks of its own.
     pub(super) fn block_count(&self) -> u64 {
-        match &self.body {
-            Body::Directory(listing) => listing.block_count(),
+        match self.body {
+            Body::Directory(extent) => extent.blocks,
             Body::Symlink(_) => u64::from(self.is_long_symlink()),
             _ => 0,
         }
@@ -153,14 +172,10 @@ impl Inode<'_> {
     /// Appends the inode without attributes and tail; `number` counts inodes.
     pub(super) fn encode_head(&self, number: u32, out: &mut Vec<u8>) {
         let Metadata {
-            mode,
-            uid,
-            gid,
-            mtime,
-            ..
+            uid, gid, mtime, ..
         } = self.metadata;
         let format = self.layout() as u16 | if self.extended { format::EXTENDED } else { 0 };
-        let mode = self.file_type.mode() | (mode & !FileType::MODE_MASK);
+        let mode = self.file_type.mode() | (self.mode & !FileType::MODE_MASK);
         out.extend(format.to_le_bytes());
         out.extend(self.xattr_count.to_le_bytes());
         out.extend(mode.to_le_bytes());
@@ -201,28 +216,15 @@ impl Inode<'_> {
         }
     }
 
-    /// Appends what is behind inode and attributes; `nid` gives the number of an inode.
-    pub(super) fn encode_tail(&self, nid: impl Fn(usize) -> u64, out: &mut Vec<u8>) {
-        match &self.body {
-            Body::Directory(listing) => listing.encode_tail(nid, out),
+    /// Appends what is behind inode and attributes, but for the entries of a directory.
+    pub(super) fn encode_tail(&self, out: &mut Vec<u8>) {
+        match self.body {
             Body::Symlink(_) if self.is_long_symlink() => {}
             Body::Inline(bytes) | Body::Symlink(bytes) => out.extend_from_slice(bytes),
             Body::Object(size) => {
-                (0..chunk_count(*size)).for_each(|_| out.extend(format::HOLE));
+                (0..chunk_count(size)).for_each(|_| out.extend(format::HOLE));
             }
-            Body::Device(_) | Body::Nothing => {}
-        }
-    }
-
-    /// Appends the blocks.
-    pub(super) fn encode_blocks(&self, nid: impl Fn(usize) -> u64, out: &mut Vec<u8>) {
-        match &self.body {
-            Body::Directory(listing) => listing.encode_blocks(nid, out),
-            Body::Symlink(target) if self.is_long_symlink() => {
-                out.extend_from_slice(target);
-                super::encode::pad(out, format::BLOCK);
-            }
-            _ => {}
+            Body::Directory(_) | Body::Device(_) | Body::Nothing => {}
         }
     }
 }

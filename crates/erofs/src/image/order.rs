@@ -1,256 +1,286 @@
 //! The inodes of a tree in the order of the image: breadth first.
 
-use std::collections::VecDeque;
+use std::num::NonZero;
 
 use crate::fsverity::ObjectId;
 use crate::tree::{Content, Device, Directory, Leaf, LeafId, Metadata, Node, Tree};
 
-use super::directory::{Entry, Listing};
-use super::format::{self, FileType, overlay};
+use super::attributes;
+use super::directory::{Extent, Names, Target};
+use super::error::WriteError;
+use super::format::{self, FileType};
 use super::inode::{Body, Inode};
 use super::survey::Survey;
-use super::xattr::{InodeXattrs, Value};
 
-/// The place of the root among the inodes.
-const ROOT: usize = 0;
+/// Place of an inode in the order.
+pub(super) type Place = u32;
 
-/// Where an entry leads to, before every inode has its place.
-enum Target {
-    Inode(usize),
-    /// To a leaf whose place is with another name of it.
-    Link(LeafId),
+/// The place of the root.
+pub(super) const ROOT: Place = 0;
+
+/// What an inode is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source {
+    /// A directory: its index in [`Order::directories`].
+    Directory(u32),
+    /// Anything else in the tree.
+    Leaf {
+        id: LeafId,
+        /// Whether another inode has the same object.
+        shares_object: bool,
+    },
+    /// A whiteout in the tree: it becomes an empty file that overlayfs shows as a whiteout.
+    Whiteout(LeafId),
+    /// One of the devices `00` to `ff` in the root.
+    Stub,
 }
 
-/// The entries of one directory, before every inode has its place.
-struct Draft<'a> {
-    directory: usize,
-    parent: usize,
-    entries: Vec<(&'a [u8], Target)>,
+/// A directory and its place.
+#[derive(Debug)]
+pub(super) struct Placed<'a> {
+    pub(super) directory: &'a Directory,
+    pub(super) place: Place,
+    /// The place of the directory above.
+    pub(super) parent: Place,
+    /// The first of the inodes that have their place by an entry of this directory;
+    /// they are in a row, in the order of the entries.
+    first: Place,
+    /// From above, from itself, and from those below.
+    links: u32,
+    /// Whether whiteouts in it were made files.
+    pub(super) has_whiteouts: bool,
+    pub(super) extent: Extent,
 }
 
-/// All inodes, the root first. `stub` is the metadata of the devices `00` to `ff`.
-pub(super) fn inodes<'a>(
+/// All inodes of an image, by their places.
+#[derive(Debug)]
+pub(super) struct Order<'a> {
     tree: &'a Tree,
-    survey: &Survey<'a>,
-    stub: &'a Metadata,
-) -> Vec<Inode<'a>> {
-    let mut order = Order {
-        tree,
-        survey,
-        inodes: Vec::new(),
-        places: vec![None; tree.leaves().count()],
-        waiting: VecDeque::new(),
-    };
-    let drafts = order.walk(stub);
-    order.finish(drafts);
-    order.inodes
+    survey: Survey<'a>,
+    pub(super) sources: Vec<Source>,
+    /// In the order of their places.
+    pub(super) directories: Vec<Placed<'a>>,
+    /// Places of the leaves by their index: none of them is that of the root.
+    leaves: Vec<Option<NonZero<Place>>>,
 }
 
-struct Order<'a, 's> {
-    tree: &'a Tree,
-    survey: &'s Survey<'a>,
-    inodes: Vec<Inode<'a>>,
-    /// Of the leaves by their index.
-    places: Vec<Option<usize>>,
-    /// Directories whose entries have no place yet, with their own and their parent's.
-    waiting: VecDeque<(&'a Directory, usize, usize)>,
-}
-
-impl<'a> Order<'a, '_> {
-    fn walk(&mut self, stub: &'a Metadata) -> Vec<Draft<'a>> {
-        self.push_directory(ROOT, b"", &self.tree.root);
-        let mut drafts = Vec::new();
-        while let Some((directory, place, parent)) = self.waiting.pop_front() {
-            let entries = if place == ROOT {
-                self.place_root_entries(directory, stub)
-            } else {
-                let entries = directory.entries.iter();
-                entries
-                    .map(|(name, node)| (&name[..], self.place_node(directory, place, name, node)))
-                    .collect()
-            };
-            drafts.push(Draft {
-                directory: place,
-                parent,
-                entries,
-            });
-        }
-        self.inodes[ROOT]
-            .xattrs
-            .add(overlay::OPAQUE, Value::Bytes(b"y"));
-        drafts
-    }
-
-    /// In the root, the devices that hide the object store stand among the entries,
-    /// except where the tree has such a name itself.
-    fn place_root_entries(
-        &mut self,
-        root: &'a Directory,
-        stub: &'a Metadata,
-    ) -> Vec<(&'a [u8], Target)> {
-        let mut names: Vec<(&[u8], Option<&Node>)> = root
-            .entries
-            .iter()
-            .map(|(name, node)| (&name[..], Some(node)))
-            .collect();
-        let free = format::STUB_NAMES
-            .iter()
-            .filter(|name| !root.entries.contains_key(&name[..]));
-        names.extend(free.map(|name| (&name[..], None)));
-        names.sort_unstable_by_key(|(name, _)| *name);
-        let place = |(name, node)| match node {
-            Some(node) => (name, self.place_node(root, ROOT, name, node)),
-            None => (name, Target::Inode(self.push_stub(name, stub))),
+impl<'a> Order<'a> {
+    /// Puts the inodes of a tree in order, the root first.
+    pub(super) fn new(tree: &'a Tree, survey: Survey<'a>) -> Result<Self, WriteError> {
+        let mut order = Self {
+            tree,
+            survey,
+            sources: Vec::new(),
+            directories: Vec::new(),
+            leaves: vec![None; tree.leaves().count()],
         };
-        names.into_iter().map(place).collect()
+        order.push_directory(&tree.root, ROOT)?;
+        let mut index = 0;
+        while index < order.directories.len() {
+            order.place_entries(index)?;
+            index += 1;
+        }
+        Ok(order)
     }
 
-    fn place_node(
-        &mut self,
-        directory: &'a Directory,
-        place: usize,
-        name: &'a [u8],
-        node: &'a Node,
-    ) -> Target {
-        match node {
-            Node::Directory(inner) => Target::Inode(self.push_directory(place, name, inner)),
-            Node::Leaf(id) => match self.places[id.index()] {
-                Some(inode) => Target::Inode(inode),
-                None if self.survey.is_home(*id, directory) => {
-                    let inode = self.push_leaf(place, name, *id);
-                    self.places[id.index()] = Some(inode);
-                    Target::Inode(inode)
+    fn place_entries(&mut self, index: usize) -> Result<(), WriteError> {
+        let Placed {
+            directory, place, ..
+        } = self.directories[index];
+        self.directories[index].first = self.next_place()?;
+        let mut links = 0u32;
+        let mut extent = Extent::default();
+        for (name, target) in Names::new(directory, place == ROOT) {
+            extent.add(name);
+            match target {
+                Target::This | Target::Above => links = links.saturating_add(1),
+                Target::Stub => {
+                    self.push(Source::Stub)?;
                 }
-                None => Target::Link(*id),
-            },
-        }
-    }
-
-    fn push_directory(&mut self, parent: usize, name: &'a [u8], directory: &'a Directory) -> usize {
-        let place = self.push(Inode {
-            file_type: FileType::Directory,
-            xattrs: InodeXattrs::of_tree(&directory.metadata),
-            ..blank(parent, name, &directory.metadata)
-        });
-        self.waiting.push_back((directory, place, parent));
-        place
-    }
-
-    fn push_stub(&mut self, name: &'a [u8], stub: &'a Metadata) -> usize {
-        self.push(Inode {
-            file_type: FileType::CharacterDevice,
-            xattrs: InodeXattrs::of_tree(stub),
-            ..blank(ROOT, name, stub)
-        })
-    }
-
-    fn push_leaf(&mut self, parent: usize, name: &'a [u8], id: LeafId) -> usize {
-        let leaf = self.tree.leaf(id);
-        let mut xattrs = InodeXattrs::of_tree(&leaf.metadata);
-        if let Content::Object { id, .. } = &leaf.content {
-            add_object_xattrs(&mut xattrs, id);
-        }
-        let (mut file_type, body) = describe(&leaf.content);
-        if leaf.content == Content::CharacterDevice(Device::WHITEOUT)
-            && !(parent == ROOT && self.is_like_stub(name, leaf))
-        {
-            file_type = FileType::Regular;
-            self.mark_whiteout(parent, &mut xattrs);
-        }
-        self.push(Inode {
-            file_type,
-            body,
-            links: self.survey.links(id),
-            xattrs,
-            ..blank(parent, name, &leaf.metadata)
-        })
-    }
-
-    /// A whiteout in the tree becomes an empty file that overlayfs shows as one.
-    fn mark_whiteout(&mut self, directory: usize, xattrs: &mut InodeXattrs<'a>) {
-        for (name, value) in overlay::WHITEOUT_MARKS {
-            xattrs.add(name, Value::Bytes(value));
-        }
-        let directory = &mut self.inodes[directory];
-        if !directory.has_whiteouts {
-            directory.has_whiteouts = true;
-            for (name, value) in overlay::WHITEOUTS_MARKS {
-                directory.xattrs.add(name, Value::Bytes(value));
+                Target::Node(Node::Directory(inner)) => {
+                    links = links.saturating_add(1);
+                    self.push_directory(inner, place)?;
+                }
+                Target::Node(Node::Leaf(id)) => self.place_leaf(index, name, *id)?,
             }
         }
+        extent.close();
+        let placed = &mut self.directories[index];
+        (placed.links, placed.extent) = (links, extent);
+        Ok(())
+    }
+
+    fn push_directory(
+        &mut self,
+        directory: &'a Directory,
+        parent: Place,
+    ) -> Result<(), WriteError> {
+        let index = u32::try_from(self.directories.len()).map_err(|_| WriteError::TooLarge)?;
+        let place = self.push(Source::Directory(index))?;
+        self.directories.push(Placed {
+            directory,
+            place,
+            parent,
+            first: place,
+            links: 0,
+            has_whiteouts: false,
+            extent: Extent::default(),
+        });
+        Ok(())
+    }
+
+    /// Gives a leaf its place, unless it has one or gets it by another name.
+    fn place_leaf(&mut self, parent: usize, name: &[u8], id: LeafId) -> Result<(), WriteError> {
+        let Placed {
+            directory, place, ..
+        } = self.directories[parent];
+        if self.leaves[id.index()].is_some() || !self.survey.is_home(id, directory) {
+            return Ok(());
+        }
+        let leaf = self.tree.leaf(id);
+        let is_whiteout = leaf.content == Content::CharacterDevice(Device::WHITEOUT)
+            && !(place == ROOT && self.is_like_stub(name, leaf));
+        let source = if is_whiteout {
+            self.directories[parent].has_whiteouts = true;
+            Source::Whiteout(id)
+        } else {
+            Source::Leaf {
+                id,
+                shares_object: false,
+            }
+        };
+        self.leaves[id.index()] = NonZero::new(self.push(source)?);
+        Ok(())
     }
 
     /// Whether a whiteout in the root can't be told from the devices `00` to `ff`.
     fn is_like_stub(&self, name: &[u8], leaf: &Leaf) -> bool {
-        let stub = super::stub_metadata(&self.tree.root.metadata);
-        format::STUB_NAMES.iter().any(|stub_name| stub_name == name) && leaf.metadata == stub
+        let root = &self.tree.root.metadata;
+        let Metadata {
+            mode,
+            uid,
+            gid,
+            mtime,
+            xattrs,
+        } = &leaf.metadata;
+        format::STUB_NAMES.iter().any(|stub_name| stub_name == name)
+            && *mode == format::STUB_MODE
+            && (*uid, *gid, *mtime) == (root.uid, root.gid, root.mtime)
+            && xattrs.iter().eq(attributes::of_stub(root))
     }
 
-    fn push(&mut self, inode: Inode<'a>) -> usize {
-        self.inodes.push(inode);
-        self.inodes.len() - 1
+    fn push(&mut self, source: Source) -> Result<Place, WriteError> {
+        let place = self.next_place()?;
+        self.sources.push(source);
+        Ok(place)
     }
 
-    /// Gives the directories their entries, now that all inodes have their place.
-    fn finish(&mut self, drafts: Vec<Draft<'a>>) {
-        for Draft {
+    fn next_place(&self) -> Result<Place, WriteError> {
+        Place::try_from(self.sources.len()).map_err(|_| WriteError::TooLarge)
+    }
+
+    /// The entries of a directory in their order, with the places of their inodes.
+    pub(super) fn entries(&self, placed: &Placed<'a>) -> impl Iterator<Item = (&'a [u8], Place)> {
+        let &Placed {
             directory,
+            place,
             parent,
-            entries,
-        } in drafts
-        {
-            let to_directory = |name, inode| Entry {
-                name,
-                inode,
-                file_type: FileType::Directory,
-            };
-            let mut listing = vec![
-                to_directory(&b"."[..], directory),
-                to_directory(b"..", parent),
-            ];
-            for (name, target) in entries {
-                let inode = match target {
-                    Target::Inode(inode) => Some(inode),
-                    Target::Link(id) => self.places[id.index()],
-                };
+            first,
+            ..
+        } = placed;
+        let mut next = first;
+        Names::new(directory, place == ROOT).map(move |(name, target)| {
+            let place = match target {
+                Target::This => place,
+                Target::Above => parent,
+                Target::Stub | Target::Node(Node::Directory(_)) => next,
                 // Every leaf has a home, and every home was walked.
-                let Some(inode) = inode else { continue };
-                listing.push(Entry {
-                    name,
-                    inode,
-                    file_type: self.inodes[inode].file_type,
-                });
-            }
-            let listing = Listing::new(listing);
-            let inode = &mut self.inodes[directory];
-            inode.links = listing.links();
-            inode.body = Body::Directory(listing);
+                Target::Node(Node::Leaf(id)) => self.leaves[id.index()].map_or(ROOT, NonZero::get),
+            };
+            next += u32::from(place == next);
+            (name, place)
+        })
+    }
+
+    /// The names by which an inode got its place.
+    pub(super) fn path_of(&self, mut place: Place) -> Vec<&'a [u8]> {
+        let mut path = Vec::new();
+        while place != ROOT {
+            // The last directory whose inodes begin there or before; one without any is
+            // followed by another that begins where it does.
+            let after = self.directories.partition_point(|at| at.first <= place);
+            let Some(parent) = after.checked_sub(1).map(|last| &self.directories[last]) else {
+                break;
+            };
+            path.extend(
+                self.entries(parent)
+                    .find(|(_, there)| *there == place)
+                    .map(|(name, _)| name),
+            );
+            place = parent.place;
+        }
+        path.reverse();
+        path
+    }
+
+    /// The content of a regular file that is in an object.
+    pub(super) fn object(&self, source: Source) -> Option<&'a ObjectId> {
+        let Source::Leaf { id, .. } = source else {
+            return None;
+        };
+        match &self.tree.leaf(id).content {
+            Content::Object { id, .. } => Some(id),
+            _ => None,
         }
     }
-}
 
-fn blank<'a>(parent: usize, name: &'a [u8], metadata: &'a Metadata) -> Inode<'a> {
-    Inode {
-        parent,
-        name,
-        metadata,
-        file_type: FileType::Regular,
-        body: Body::Nothing,
-        links: 1,
-        xattrs: InodeXattrs::default(),
-        has_whiteouts: false,
-        xattr_count: 0,
-        xattr_len: 0,
-        extended: false,
-        offset: 0,
-        blocks_at: 0,
+    /// Notes that another inode has the object of this one.
+    pub(super) fn shares_object(&mut self, place: Place) {
+        if let Source::Leaf { shares_object, .. } = &mut self.sources[place as usize] {
+            *shares_object = true;
+        }
     }
-}
 
-/// What overlayfs needs to find the content and to check it.
-fn add_object_xattrs<'a>(xattrs: &mut InodeXattrs<'a>, id: &'a ObjectId) {
-    xattrs.add(overlay::METACOPY, Value::Metacopy(id));
-    xattrs.add(overlay::REDIRECT, Value::Redirect(id));
+    /// The inode in front of its attributes and its place.
+    pub(super) fn inode(&self, source: Source) -> Inode<'a> {
+        let tree = self.tree;
+        match source {
+            Source::Directory(index) => {
+                let placed = &self.directories[index as usize];
+                let body = Body::Directory(placed.extent);
+                let metadata = &placed.directory.metadata;
+                Inode::new(metadata, FileType::Directory, body).with_links(placed.links)
+            }
+            Source::Leaf { id, .. } => {
+                let leaf = tree.leaf(id);
+                let (file_type, body) = describe(&leaf.content);
+                Inode::new(&leaf.metadata, file_type, body).with_links(self.survey.links(id))
+            }
+            Source::Whiteout(id) => {
+                Inode::new(&tree.leaf(id).metadata, FileType::Regular, Body::Nothing)
+            }
+            Source::Stub => Inode::stub(&tree.root.metadata),
+        }
+    }
+
+    /// The type of an inode.
+    pub(super) fn file_type(&self, place: Place) -> FileType {
+        match self.sources[place as usize] {
+            Source::Directory(_) => FileType::Directory,
+            Source::Leaf { id, .. } => describe(&self.tree.leaf(id).content).0,
+            Source::Whiteout(_) => FileType::Regular,
+            Source::Stub => FileType::CharacterDevice,
+        }
+    }
+
+    /// Owner, permissions, time and attributes as the tree has them; of the devices in the root its own.
+    pub(super) fn metadata(&self, source: Source) -> &'a Metadata {
+        match source {
+            Source::Directory(index) => &self.directories[index as usize].directory.metadata,
+            Source::Leaf { id, .. } | Source::Whiteout(id) => &self.tree.leaf(id).metadata,
+            Source::Stub => &self.tree.root.metadata,
+        }
+    }
 }
 
 fn describe(content: &Content) -> (FileType, Body<'_>) {

@@ -1,5 +1,8 @@
 //! What has to be known of the whole tree before an image of it is planned.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use crate::limits;
 use crate::tree::{Content, Device, Directory, LeafId, MAX_DEPTH, Metadata, Node, Tree};
 
@@ -7,9 +10,11 @@ use super::error::WriteError;
 use super::format;
 
 /// A tree that can be written: its limits are checked, its links counted.
+#[derive(Debug)]
 pub(super) struct Survey<'a> {
     links: Vec<u32>,
-    homes: Vec<Option<&'a Directory>>,
+    /// Of the leaves with several names: the directory with the first.
+    homes: HashMap<LeafId, &'a Directory>,
 }
 
 impl<'a> Survey<'a> {
@@ -17,7 +22,7 @@ impl<'a> Survey<'a> {
     pub(super) fn new(tree: &'a Tree) -> Result<Self, WriteError> {
         let mut survey = Self {
             links: tree.link_counts(),
-            homes: vec![None; tree.leaves().count()],
+            homes: HashMap::new(),
         };
         let mut path = Vec::new();
         check_metadata(&tree.root.metadata, &path)?;
@@ -57,7 +62,9 @@ impl<'a> Survey<'a> {
     /// the others are links to it. So the inode takes its place among those of
     /// that directory, although a name in another one may come earlier there.
     pub(super) fn is_home(&self, id: LeafId, directory: &Directory) -> bool {
-        self.homes[id.index()].is_some_and(|home| std::ptr::eq(home, directory))
+        self.homes
+            .get(&id)
+            .is_none_or(|home| std::ptr::eq(*home, directory))
     }
 
     fn visit_leaf(
@@ -67,14 +74,16 @@ impl<'a> Survey<'a> {
         directory: &'a Directory,
         path: &[&[u8]],
     ) -> Result<(), WriteError> {
-        let home = &mut self.homes[id.index()];
-        if home.is_some() {
-            return Ok(());
+        let links = self.links(id);
+        if links > 1 {
+            match self.homes.entry(id) {
+                Entry::Occupied(_) => return Ok(()),
+                Entry::Vacant(home) => home.insert(directory),
+            };
         }
-        *home = Some(directory);
         let leaf = tree.leaf(id);
         check_metadata(&leaf.metadata, path)?;
-        check_content(&leaf.content, self.links[id.index()], path)
+        check_content(&leaf.content, links, path)
     }
 }
 

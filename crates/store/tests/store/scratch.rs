@@ -24,6 +24,11 @@ pub(crate) fn content(seed: u32) -> Vec<u8> {
 
 /// An image with one file for each of these objects.
 pub(crate) fn image_of(objects: &[(ObjectId, u64)]) -> Vec<u8> {
+    hull_erofs::image::write(&tree_of(objects)).unwrap()
+}
+
+/// The tree of that image.
+pub(crate) fn tree_of(objects: &[(ObjectId, u64)]) -> Tree {
     let mut tree = Tree::default();
     for (index, (id, size)) in objects.iter().enumerate() {
         let content = Content::Object {
@@ -37,7 +42,7 @@ pub(crate) fn image_of(objects: &[(ObjectId, u64)]) -> Vec<u8> {
         let name = format!("file{index}").into_bytes().into_boxed_slice();
         tree.root.entries.insert(name, Node::Leaf(leaf));
     }
-    hull_erofs::image::write(&tree).unwrap()
+    tree
 }
 
 /// What a pull of an image with these files does: objects, two layers, a manifest

@@ -7,7 +7,7 @@ use hull_erofs::fsverity::digest;
 use hull_store::{Kind, ObjectId, Store, StoreError, Target, Verity};
 use proptest::prelude::*;
 
-use crate::scratch::{assert_sound, collect, content, image_of, open, pull, store_in};
+use crate::scratch::{assert_sound, collect, content, image_of, open, pull, store_in, tree_of};
 
 fn memory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap()
@@ -259,6 +259,28 @@ fn a_stream_and_a_reference_are_replaced_by_the_newer_one() {
         .collect();
     assert_eq!(names.len(), 4, "no passing name stays: {names:?}");
     assert_eq!(collect(&store).images, 1);
+}
+
+#[test]
+fn an_image_that_is_made_into_the_store_is_the_one_in_memory() {
+    let temp = memory();
+    let store = store_in(temp.path());
+    let session = store.session().unwrap();
+    // The second is longer than what the store keeps in memory.
+    for files in [3, 3000] {
+        let objects: Vec<_> = (0..files).map(|seed| (object_id(seed), 100)).collect();
+        let tree = tree_of(&objects);
+        let bytes = hull_erofs::image::write(&tree).unwrap();
+        let image = hull_erofs::image::Image::new(&tree).unwrap();
+        let id = session.make_image(&image).unwrap();
+        assert_eq!(session.put_image(&bytes).unwrap(), id);
+        assert_eq!(store.read_object(&id, image.length()).unwrap(), bytes);
+        session.set_ref("os", Target::Image(&id)).unwrap();
+    }
+}
+
+fn object_id(seed: u32) -> ObjectId {
+    digest(&content(seed))
 }
 
 #[test]

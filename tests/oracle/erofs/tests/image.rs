@@ -1,6 +1,7 @@
 //! Images: ours and theirs, byte for byte.
 
-use hull_erofs::{dump, image};
+use hull_erofs::tree::{Content, Directory, Leaf, Metadata, Node, Tree};
+use hull_erofs::{dump, fsverity, image};
 use hull_oracle::strategy::{self, Times};
 use proptest::prelude::*;
 
@@ -50,4 +51,40 @@ proptest! {
         let read = hull_oracle::read_image(&ours);
         prop_assert!(read.is_ok(), "{:?}", read.err());
     }
+}
+
+/// A tree whose image is made in many pieces: directories of several blocks, hard links
+/// between them, and files of which every third has the content of another.
+fn large() -> Tree {
+    let mut tree = Tree::default();
+    let mut directories = vec![Directory::default(); 3];
+    for number in 0..3000u32 {
+        let content = Content::Object {
+            id: fsverity::digest(&(number - number % 3 / 2).to_le_bytes()),
+            size: 100,
+        };
+        let leaf = tree.add_leaf(Leaf {
+            metadata: Metadata::default(),
+            content,
+        });
+        let name = format!("{number}-{}", "x".repeat(number as usize % 40)).into_bytes();
+        let links = 1 + usize::from(number % 5 == 0) + usize::from(number % 7 == 0);
+        for directory in directories.iter_mut().take(links) {
+            let name = name.clone().into();
+            directory.entries.insert(name, Node::Leaf(leaf));
+        }
+    }
+    for (name, directory) in ["z", "00", "-"].into_iter().zip(directories) {
+        let node = Node::Directory(directory);
+        tree.root.entries.insert(name.as_bytes().into(), node);
+    }
+    tree
+}
+
+#[test]
+fn the_image_of_a_large_tree_is_what_composefs_writes() {
+    let tree = large();
+    let ours = image::write(&tree).unwrap();
+    let theirs = hull_oracle::write_image(hull_oracle::to_theirs(&tree)).unwrap();
+    assert!(ours == *theirs, "{}", first_difference(&ours, &theirs));
 }
