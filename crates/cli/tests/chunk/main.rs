@@ -10,6 +10,7 @@ mod world;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use hull_sys::run::Program;
 use serde_json::Value;
@@ -89,6 +90,46 @@ fn a_configuration_and_labels_are_set_and_removed() {
     assert_eq!(broken.status.code(), Some(1), "{broken:?}");
     let refused = run(world.chunk(&image).args(["--label", "none"]));
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+}
+
+#[test]
+fn another_clock_host_and_order_of_a_directory_change_no_byte() {
+    let world = World::new();
+    for number in 0..200 {
+        fs::write(world.at(&format!("root/etc/{number}")), [number]).expect("there is room");
+    }
+    let manifest = |name: &str| {
+        let index = fs::read(world.at(&format!("{name}/index.json"))).expect("it was written");
+        let index: Value = serde_json::from_slice(&index).expect("it is JSON");
+        index["manifests"][0]["digest"].clone()
+    };
+    let made = run(&mut world.chunk(&world.image("here")));
+    assert_eq!(made.status.code(), Some(0), "{made:?}");
+
+    // Copied, the last file first.
+    fs::create_dir(world.at("copy")).expect("there is room");
+    let copy = "cd root; find . | sort -r | cpio --quiet -pdm ../copy";
+    let copied = Command::new("sh")
+        .args(["-c", copy])
+        .current_dir(world.at(""))
+        .status();
+    assert!(copied.expect("cpio is installed").success());
+    let elsewhere = "hostname elsewhere; exec faketime 2031-01-01 \"$@\"";
+    let mut there = Command::new("unshare");
+    there
+        .args([
+            "--uts",
+            "sh",
+            "-c",
+            elsewhere,
+            "sh",
+            env!("CARGO_BIN_EXE_hull"),
+        ])
+        .args(["chunk", "--threads", "7", "--rootfs", &world.text("copy")])
+        .args(["--output", &world.image("there")]);
+    let made = run(&mut there);
+    assert_eq!(made.status.code(), Some(0), "{made:?}");
+    assert_eq!(manifest("there"), manifest("here"));
 }
 
 #[test]
