@@ -35,6 +35,11 @@ fn put(path: &Path, bytes: &[u8]) {
 
 /// A layout with an image of one empty layer; its name and its digest.
 fn layout(dir: &Path) -> (String, Digest) {
+    layout_of(dir, &[0; 1024])
+}
+
+/// The same with another layer.
+fn layout_of(dir: &Path, layer: &[u8]) -> (String, Digest) {
     let add = |media_type: &str, bytes: &[u8]| {
         let digest = Digest::sha256(bytes);
         put(
@@ -43,7 +48,7 @@ fn layout(dir: &Path) -> (String, Digest) {
         );
         json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
     };
-    let layer = add("application/vnd.oci.image.layer.v1.tar", &[0; 1024]);
+    let layer = add("application/vnd.oci.image.layer.v1.tar", layer);
     let config = json!({
         "os": "linux",
         "architecture": Platform::host().architecture,
@@ -165,6 +170,47 @@ fn what_was_pulled_is_listed_and_can_be_pushed_by_name_and_by_digest() {
         told.contains(&from) && told.contains("hull image pull"),
         "{told}"
     );
+}
+
+/// An archive with a hard link to a file that it does not have.
+fn hard_link_to_nothing() -> Vec<u8> {
+    let mut header = [0u8; 512];
+    let mut set = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
+    set(0, b"usr/evil");
+    set(100, b"0000644\0");
+    for at in [108, 116] {
+        set(at, b"0000000\0");
+    }
+    for at in [124, 136] {
+        set(at, b"00000000000\0");
+    }
+    set(148, b"        1usr/missing");
+    set(257, b"ustar\x0000");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    [&header[..], &[0; 1024]].concat()
+}
+
+#[test]
+fn an_image_whose_layers_give_no_tree_is_refused_and_not_listed() {
+    let temp = tempfile::tempdir().expect("there is room");
+    let (bad, _) = layout_of(&temp.path().join("bad"), &hard_link_to_nothing());
+    let dir = temp.path().join("store");
+    fs::create_dir(&dir).expect("there is room");
+    let store = ["--store", dir.to_str().expect("it is text")];
+    let pull = |from| [&["image", "pull"][..], &store, &[from]].concat();
+    for _ in 0..2 {
+        let output = hull_with(Stdio::null(), &pull(&bad));
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let told = String::from_utf8_lossy(&output.stderr);
+        for part in ["usr/evil", "usr/missing", "no name leads to the image"] {
+            assert!(told.contains(part), "{told}");
+        }
+        let list = hull(&[&["image", "list", "--format", "json"][..], &store].concat());
+        assert_eq!(list.trim(), "[]");
+    }
+    let (good, _) = layout(&temp.path().join("good"));
+    hull(&pull(&good));
 }
 
 #[test]

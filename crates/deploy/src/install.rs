@@ -110,13 +110,13 @@ pub fn fetch(
 ) -> Result<Fetched, InstallError> {
     let session = machine.store.session()?;
     let options = update::keeping(options);
-    let image = hull_oci::pull_in(&session, source, &options, progress)?.image;
-    let sealed = seal::seal(&session, &image)?;
+    let unnamed = hull_oci::fetch(&session, source, &options, progress)?;
+    let sealed = seal::seal(&session, unnamed.image())?;
     if let Err(reason) = &sealed.facts.boot_loader {
         return Err(reason.clone().into());
     }
     Ok(Fetched {
-        image,
+        image: unnamed.commit(&session)?.image,
         sealed,
         session,
     })

@@ -223,19 +223,20 @@ fn pull(
         ref_name: Some(REFERENCE.to_owned()),
         ..options.clone()
     };
-    let image = hull_oci::pull_in(session, &reference, &options, progress)
-        .map_err(|error| RepairError::Pull {
-            reference: Box::new(reference.clone()),
-            source: Box::new(error),
-        })?
-        .image;
+    let failed = |error| RepairError::Pull {
+        reference: Box::new(reference.clone()),
+        source: Box::new(error),
+    };
+    let fetched = hull_oci::fetch(session, &reference, &options, progress).map_err(failed)?;
     if source.deployments.is_empty() {
-        return Ok(image.stream());
+        fetched.check(session.store()).map_err(failed)?;
+        return Ok(fetched.commit(session)?.image.stream());
     }
-    let sealed = seal::seal(session, &image).map_err(|error| RepairError::Seal {
+    let sealed = seal::seal(session, fetched.image()).map_err(|error| RepairError::Seal {
         reference: Box::new(reference.clone()),
         source: Box::new(error),
     })?;
+    let image = fetched.commit(session)?.image;
     let other = |name: &&DeploymentName| name.digest != sealed.digest;
     match source.deployments.iter().find(other) {
         Some(deployment) => Err(RepairError::OtherSystem {

@@ -6,7 +6,7 @@ use hull_boot::kargs;
 use hull_boot::record::{DeploymentName, FILE_NAME, Operation, Record};
 use hull_oci::source::SourceError;
 use hull_oci::spool::SpoolError;
-use hull_oci::{Image, LoadError, Progress, PullError, PullOptions, Reference};
+use hull_oci::{Image, LoadError, Progress, PullError, PullOptions, Reference, Unnamed};
 use hull_store::{Session, StoreError};
 use hull_sys::durable;
 
@@ -276,7 +276,7 @@ pub fn update(
     // The long part goes without the machine's lock: nobody waits for a network.
     let obtain =
         |session: &Session| obtain(machine, session, &observed, &reference, &request, progress);
-    let (image, downloaded_bytes) = match obtain(&session) {
+    let obtained = match obtain(&session) {
         Err(UpdateError::Pull(error)) if error.is_no_space() => {
             drop(session);
             let has_made_room = make_room_in_store(machine);
@@ -294,14 +294,19 @@ pub fn update(
     if now_followed != reference {
         return Err(UpdateError::Switched { now_followed });
     }
-    let digest = image.manifest_digest.to_string();
+    let digest = obtained.image().manifest_digest.to_string();
     if let Some(outcome) = settled(&state, &reference, &digest, &request) {
+        // It was sealed when it was staged.
+        obtained.commit(&session)?;
         return Ok(outcome);
     }
     if request.download_only {
+        obtained.check(&session)?;
+        obtained.commit(&session)?;
         return keep_download(machine, &reference, digest);
     }
-    let sealed = seal::seal(&session, &image)?;
+    let sealed = seal::seal(&session, obtained.image())?;
+    let (image, downloaded_bytes) = obtained.commit(&session)?;
     let kernel_arguments = kernel_arguments(machine, &state, &sealed)?;
     if let Some(found) = same_system(&state, &sealed, &kernel_arguments) {
         return relabel(machine, &session, found, &image, &reference, enforce_policy);
@@ -353,6 +358,42 @@ pub(crate) fn stage_request(
     }
 }
 
+/// An image whose layers are in the store.
+enum Obtained {
+    /// It was downloaded earlier.
+    Named(Box<Image>),
+    /// It has come just now.
+    Unnamed(Box<Unnamed>),
+}
+
+impl Obtained {
+    fn image(&self) -> &Image {
+        match self {
+            Self::Named(image) => image,
+            Self::Unnamed(unnamed) => unnamed.image(),
+        }
+    }
+
+    /// Makes sure that the layers go together.
+    fn check(&self, session: &Session) -> Result<(), PullError> {
+        match self {
+            Self::Named(_) => Ok(()),
+            Self::Unnamed(unnamed) => unnamed.check(session.store()),
+        }
+    }
+
+    /// Makes the image stay, now that it has proved fit. Gives also how many bytes were downloaded.
+    fn commit(self, session: &Session) -> Result<(Image, u64), StoreError> {
+        match self {
+            Self::Named(image) => Ok((*image, 0)),
+            Self::Unnamed(unnamed) => {
+                let pulled = unnamed.commit(session)?;
+                Ok((pulled.image, pulled.downloaded_bytes))
+            }
+        }
+    }
+}
+
 fn obtain(
     machine: &Machine,
     session: &Session,
@@ -360,14 +401,14 @@ fn obtain(
     reference: &Reference,
     request: &UpdateRequest,
     progress: &dyn Progress,
-) -> Result<(Image, u64), UpdateError> {
+) -> Result<Obtained, UpdateError> {
     if !request.from_downloaded {
         let options = PullOptions {
             spool: Some(machine.spool().map_err(spool_error)?),
             ..keeping(&request.pull)
         };
-        let pulled = hull_oci::pull_in(session, reference, &options, progress)?;
-        return Ok((pulled.image, pulled.downloaded_bytes));
+        let unnamed = hull_oci::fetch(session, reference, &options, progress)?;
+        return Ok(Obtained::Unnamed(Box::new(unnamed)));
     }
     let downloaded = state
         .downloaded
@@ -376,7 +417,8 @@ fn obtain(
         .ok_or(UpdateError::NothingDownloaded)?;
     let digest = downloaded.manifest_digest.parse();
     let digest = digest.map_err(|_| UpdateError::NothingDownloaded)?;
-    Ok((Image::load(session.store(), &digest)?, 0))
+    let image = Image::load(session.store(), &digest)?;
+    Ok(Obtained::Named(Box::new(image)))
 }
 
 fn spool_error(error: SpoolError) -> PullError {

@@ -55,9 +55,10 @@ fn pull(store: &str, image: &str) -> Result<(), Box<dyn Error>> {
         ..PullOptions::default()
     };
     let session = store.session()?;
-    let pulled = hull_oci::pull_in(&session, &Reference::parse(image)?, &options, &Silent)?;
+    let unnamed = hull_oci::fetch(&session, &Reference::parse(image)?, &options, &Silent)?;
     let (fetched, memory) = (begin.elapsed(), peak_memory()?);
-    let mut tree = pulled.image.tree(&store)?;
+    let mut tree = unnamed.tree(&store)?;
+    let pulled = unnamed.commit(&session)?;
     hull_erofs::transform::oci_root(&mut tree)?;
     session.make_image(&hull_erofs::image::Image::new(&tree)?)?;
     println!(

@@ -36,6 +36,8 @@ pub use manifest::{ImageConfig, Manifest};
 pub use platform::Platform;
 pub use policy::{Policy, PolicyError};
 pub use progress::Progress;
-pub use pull::{Available, PullError, PullOptions, Pulled, look, pull, pull_in};
+pub use pull::{
+    Available, PullError, PullOptions, Pulled, Unnamed, fetch, look, pull, pull_in, pull_tree,
+};
 pub use reference::{Reference, ReferenceError};
 pub use spool::Spool;

@@ -47,8 +47,7 @@ pub(crate) fn run(args: &Lint, context: &Context<'_>) -> Result<ExitCode, Failur
 fn pulled(name: &str, store: &Store, args: &Lint, context: &Context<'_>) -> Result<Root, Failure> {
     let reference = sources::reference(name, Transport::Registry)?;
     let options = sources::pull_options(&args.auth, context)?;
-    let image = hull_oci::pull(store, &reference, &options, &Silent)?.image;
-    let tree = image.tree(store)?;
+    let (image, tree) = hull_oci::pull_tree(store, &reference, &options, &Silent)?;
     let objects = store.clone();
     let open = move |id: &_| objects.open_object(id).map_err(io::Error::other);
     Ok(Root::of_image(

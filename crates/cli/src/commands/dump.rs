@@ -19,8 +19,7 @@ pub(crate) fn run(args: &Dump, context: &Context<'_>) -> Result<(), Failure> {
     let reference = sources::reference(&args.image, Transport::Registry)?;
     let options = sources::pull_options(&args.auth, context)?;
     with_store(args.store.as_deref(), |store| {
-        let pulled = hull_oci::pull(store, &reference, &options, &Silent)?;
-        let mut tree = pulled.image.tree(store)?;
+        let (_, mut tree) = hull_oci::pull_tree(store, &reference, &options, &Silent)?;
         transform::oci_root(&mut tree)?;
         if args.boot {
             transform::prepare_for_boot(&mut tree)?;

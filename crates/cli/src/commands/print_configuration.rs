@@ -45,8 +45,10 @@ fn files_of_image(
     let reference = sources::reference(image, Transport::Registry)?;
     let options = sources::pull_options(&args.auth, context)?;
     with_store(None, |store| {
-        let pulled = hull_oci::pull(store, &reference, &options, &Silent)?;
-        let (_, facts) = seal::inspect(store, &pulled.image)?;
+        // The store goes away: the image needs no name in it.
+        let session = store.session()?;
+        let fetched = hull_oci::fetch(&session, &reference, &options, &Silent)?;
+        let (_, facts) = seal::inspect(store, fetched.image())?;
         Ok(facts.install_config)
     })
 }

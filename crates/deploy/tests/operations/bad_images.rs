@@ -3,7 +3,10 @@
 
 use crate::image::{INITRD, LOADER, Recipe, recipe};
 use crate::world::World;
-use hull_deploy::update::Outcome;
+use hull_deploy::cleanup;
+use hull_deploy::update::{self, Goal, Outcome};
+use hull_oci::progress::Silent;
+use hull_store::Kind;
 
 /// Upgrades to a bad image, wants this in the message, then to a good one.
 fn refused(bad: &Recipe, expected: &str) {
@@ -31,6 +34,56 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Its layers give no tree.
+fn without_tree(version: &'static str) -> Recipe {
+    Recipe {
+        hard_link: Some(("usr/evil", "usr/missing")),
+        ..recipe(version)
+    }
+}
+
+#[test]
+fn an_image_whose_layers_give_no_tree_is_refused() {
+    refused(&without_tree("2"), "usr/evil");
+}
+
+#[test]
+fn a_bad_image_does_not_take_the_place_of_a_downloaded_one() {
+    for download_only in [true, false] {
+        for bad in [
+            without_tree("3"),
+            Recipe {
+                without: &[INITRD],
+                ..recipe("3")
+            },
+        ] {
+            if download_only && bad.hard_link.is_none() {
+                // Whether an image boots is asked when it is staged.
+                continue;
+            }
+            let world = World::running();
+            world.publish(&recipe("2"));
+            let mut request = world.request(Goal::Upgrade);
+            request.download_only = true;
+            update::update(&world.machine(), &request, &Silent).unwrap();
+            let downloaded = world.machine().observe().unwrap().downloaded;
+            let refs = world.machine().store.refs(Kind::Stream).unwrap();
+
+            world.publish(&bad);
+            request.download_only = download_only;
+            update::update(&world.machine(), &request, &Silent).unwrap_err();
+            assert_eq!(world.machine().observe().unwrap().downloaded, downloaded);
+            assert_eq!(world.machine().store.refs(Kind::Stream).unwrap(), refs);
+
+            cleanup::collect(&world.machine()).unwrap();
+            request.download_only = false;
+            request.from_downloaded = true;
+            update::update(&world.machine(), &request, &Silent).unwrap();
+            assert_eq!(world.next_version(), "2");
+        }
+    }
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub(crate) struct Recipe {
     pub(crate) architecture: Option<&'static str>,
     /// The version whose content it has, where that is another one.
     pub(crate) content: Option<&'static str>,
+    /// A hard link at the end of its layer, with its target.
+    pub(crate) hard_link: Option<(&'static str, &'static str)>,
 }
 
 pub(crate) fn recipe(version: &'static str) -> Recipe {
@@ -85,6 +87,12 @@ impl Recipe {
             header.set_size(content.len() as u64);
             tar.append_data(&mut header, path, content.as_bytes())
                 .unwrap();
+        }
+        if let Some((path, target)) = self.hard_link {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::Link);
+            header.set_size(0);
+            tar.append_link(&mut header, path, target).unwrap();
         }
         tar.into_inner().unwrap()
     }

@@ -95,6 +95,16 @@ pub enum PullError {
         /// Why.
         source: Box<layer::ImportError>,
     },
+    /// The layers of the image do not go together.
+    #[error("{}; no name leads to the image", no_tree(place, layer.as_ref()))]
+    Merge {
+        /// Where the image came from.
+        place: String,
+        /// The layer that does not go onto those below it, where it is one.
+        layer: Option<Digest>,
+        /// Why.
+        source: Box<layer::MergeError>,
+    },
     /// The import stopped before the end of the blob, so its digest is unknown.
     #[error("{place}: layer {layer}: it was not read to its end")]
     NotRead {
@@ -116,6 +126,15 @@ pub enum PullError {
     /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn no_tree(place: &str, layer: Option<&Digest>) -> String {
+    match layer {
+        Some(layer) => {
+            format!("{place}: layer {layer}: it does not go together with the layers below it")
+        }
+        None => format!("{place}: the layers cannot be put together"),
+    }
 }
 
 fn no_room(place: &str, need: &Need, room: &Room) -> String {

@@ -1,6 +1,7 @@
 //! Pulling: from a reference to an image in the store.
 
 mod error;
+mod unnamed;
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
@@ -8,14 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 
-use hull_erofs::ObjectId;
-use hull_store::{Kind, Session, Store, StoreError, Target};
+use hull_erofs::{ObjectId, Tree};
+use hull_store::{Kind, Session, Store, StoreError};
 
 use self::error::MAX_NESTING;
 pub use self::error::PullError;
+use self::unnamed::Documents;
+pub use self::unnamed::Unnamed;
 use crate::commit::{Came, Commits, Failure};
 use crate::digest::Digest;
-use crate::image::{self, Image, LoadError};
+use crate::image::{Image, LoadError};
 use crate::layer::{self, Workers};
 use crate::manifest::{
     Descriptor, Document, ImageConfig, Index, Layer, MAX_CONFIG, Manifest, ManifestError,
@@ -77,7 +80,8 @@ pub fn default_ref(manifest: &Digest) -> String {
 /// The reference is resolved once; everything after goes by digest, so a tag
 /// that moves meanwhile does no harm. Layers whose record is in the store are
 /// not fetched; where all is there, the only request is that for the manifest,
-/// and none where the reference has a digest. On return the image is on disk,
+/// and none where the reference has a digest. Once all is there, the layers are merged:
+/// an image whose layers do not go together gets no name. On return the image is on disk,
 /// and a reference ([`PullOptions::ref_name`]) keeps it from being collected.
 pub fn pull(
     store: &Store,
@@ -97,6 +101,32 @@ pub fn pull_in(
     options: &PullOptions,
     progress: &dyn Progress,
 ) -> Result<Pulled, PullError> {
+    let unnamed = fetch(session, reference, options, progress)?;
+    unnamed.check(session.store())?;
+    Ok(unnamed.commit(session)?)
+}
+
+/// The same for who needs the tree as well: the layers are merged once.
+pub fn pull_tree(
+    store: &Store,
+    reference: &Reference,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<(Image, Tree), PullError> {
+    let session = store.session()?;
+    let unnamed = fetch(&session, reference, options, progress)?;
+    let tree = unnamed.tree(store)?;
+    Ok((unnamed.commit(&session)?.image, tree))
+}
+
+/// Fetches what the store lacks of an image, and leaves it to the caller to look at the image and
+/// to give it its name.
+pub fn fetch(
+    session: &Session,
+    reference: &Reference,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<Unnamed, PullError> {
     let source = source::open(reference, &options.source)?;
     let pull = Pull {
         session,
@@ -108,11 +138,7 @@ pub fn pull_in(
         resumed: AtomicU64::new(0),
         progress,
     };
-    let pulled = pull.run(reference)?;
-    let default = default_ref(&pulled.image.manifest_digest);
-    let name = options.ref_name.as_ref().unwrap_or(&default);
-    session.set_ref(name, Target::Stream(&pulled.image.stream()))?;
-    Ok(pulled)
+    pull.run(reference)
 }
 
 /// As many as that some work while others wait for a server or for the disk.
@@ -202,10 +228,11 @@ struct Needed<'a> {
 struct Fetching {
     bytes: u64,
     layers: usize,
+    documents: Option<Documents>,
 }
 
 impl Pull<'_> {
-    fn run(&self, reference: &Reference) -> Result<Pulled, PullError> {
+    fn run(&self, reference: &Reference) -> Result<Unnamed, PullError> {
         self.progress.report(Event::Stage(Stage::Resolving));
         let Resolved { named, found } = self.resolve(reference)?;
         self.progress.report(Event::Resolved {
@@ -224,16 +251,22 @@ impl Pull<'_> {
                 self.report_layers(&image.manifest, &[]);
                 (image, Fetching::default())
             }
-            Found::Fetched(document, manifest) => self.fetch(&document, manifest)?,
+            Found::Fetched(document, manifest) => self.fetch(document, manifest)?,
         };
-        Ok(Pulled {
-            reference: reference.clone(),
-            image,
-            resolved_digest: named,
-            downloaded_bytes: fetching
-                .bytes
-                .saturating_sub(self.resumed.load(Ordering::Relaxed)),
-            downloaded_layers: fetching.layers,
+        let ref_name = self.options.ref_name.clone();
+        Ok(Unnamed {
+            ref_name: ref_name.unwrap_or_else(|| default_ref(&image.manifest_digest)),
+            place: self.source.place(),
+            documents: fetching.documents,
+            pulled: Pulled {
+                reference: reference.clone(),
+                image,
+                resolved_digest: named,
+                downloaded_bytes: fetching
+                    .bytes
+                    .saturating_sub(self.resumed.load(Ordering::Relaxed)),
+                downloaded_layers: fetching.layers,
+            },
         })
     }
 
@@ -362,12 +395,8 @@ impl Pull<'_> {
         })
     }
 
-    /// Fetches what the store lacks of an image, and writes the image down.
-    fn fetch(
-        &self,
-        document: &Fetched,
-        manifest: Manifest,
-    ) -> Result<(Image, Fetching), PullError> {
+    /// Fetches what the store lacks of an image.
+    fn fetch(&self, document: Fetched, manifest: Manifest) -> Result<(Image, Fetching), PullError> {
         let (config_bytes, config) = self.fetch_config(&manifest)?;
         self.check_platform(&config)?;
 
@@ -382,6 +411,10 @@ impl Pull<'_> {
         let fetching = Fetching {
             bytes: manifest.config.size + blobs,
             layers: needed.len(),
+            documents: Some(Documents {
+                manifest: document.bytes,
+                config: config_bytes,
+            }),
         };
         self.tidy_spool(&needed, Keep::default())?;
         self.check_room(&needed)?;
@@ -398,7 +431,6 @@ impl Pull<'_> {
             manifest,
             config,
         };
-        image::store(self.session, &image, &document.bytes, &config_bytes)?;
         Ok((image, fetching))
     }
 

@@ -197,23 +197,71 @@ fn layers_that_are_refused_leave_the_store_as_it_was() {
 }
 
 #[test]
-fn a_layer_that_leads_out_of_the_root_gives_no_tree() {
-    // CVE-2014-6407, CVE-2020-27833: nothing is unpacked, and the tree is refused.
-    for members in [
-        vec![symlink("usr", "../.."), file("usr/evil", "x")],
-        vec![
-            directory("a"),
-            symlink("a/p", ".."),
-            symlink("a/p/x", ".."),
-            file("x/evil", "x"),
-        ],
+fn layers_that_give_no_tree_are_refused_before_a_name_leads_to_the_image() {
+    for (what, below, above, entry) in [
+        // CVE-2014-6407, CVE-2020-27833: nothing is unpacked.
+        (
+            "a path through a link that leads out",
+            vec![symlink("usr", "../..")],
+            vec![file("usr/evil", "x")],
+            "usr/evil",
+        ),
+        (
+            "a link that is made through another",
+            vec![directory("a"), symlink("a/p", "..")],
+            vec![symlink("a/p/x", ".."), file("x/evil", "x")],
+            "x/evil",
+        ),
+        (
+            "a hard link to a file that no layer has",
+            vec![directory("usr")],
+            vec![hard_link("usr/evil", "usr/missing")],
+            "usr/evil",
+        ),
+        (
+            "a hard link to a file that its own layer takes away",
+            vec![file("usr/gone", "x")],
+            vec![file("usr/.wh.gone", ""), hard_link("usr/evil", "usr/gone")],
+            "usr/evil",
+        ),
+        (
+            "a path through links that lead to each other",
+            vec![symlink("a", "b"), symlink("b", "a")],
+            vec![file("a/evil", "x")],
+            "a/evil",
+        ),
     ] {
-        let image = one_layer(Compression::None, archive::tar(&members));
-        let (local, pulled) = pulled(image);
-        let error = show(&pulled.image.tree(&local.store).unwrap_err());
-        assert!(error.contains("entry"), "{error}");
-        pull_good(&local, "2");
+        println!("{what}");
+        let image = make(&Recipe {
+            layers: &[
+                (Compression::None, archive::tar(&below)),
+                (Compression::Zstd, archive::tar(&above)),
+            ],
+            architecture: &host_architecture(),
+            version: "1",
+        });
+        let layer = image.layers[1].to_string();
+        assert_eq!(refused(image, &[&layer, entry]), 2);
     }
+}
+
+#[test]
+fn layers_that_give_no_tree_are_refused_again_without_another_download() {
+    let image = one_layer(
+        Compression::Zstd,
+        archive::tar(&[hard_link("usr/evil", "usr/missing")]),
+    );
+    let layer = image.layers[0].to_string();
+    let server = Faulty::new(image, |_, _| None);
+    let local = LocalStore::new();
+    for _ in 0..2 {
+        let error = show(&local.pull(&server.image("os:evil")).unwrap_err());
+        assert!(error.contains("usr/evil"), "{error}");
+    }
+    let asked = server.requests();
+    let of_layer = asked.iter().filter(|asked| asked.path.ends_with(&layer));
+    assert_eq!(of_layer.count(), 1);
+    assert_eq!(local.store.refs(Kind::Stream).unwrap(), []);
 }
 
 #[test]

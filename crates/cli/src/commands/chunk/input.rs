@@ -41,8 +41,7 @@ pub(super) fn image(
         platform: Some(platform.clone()),
         ..sources::pull_options(&args.auth, context)?
     };
-    let image = hull_oci::pull(store, &reference, &options, &Silent)?.image;
-    let tree = image.tree(store)?;
+    let (image, tree) = hull_oci::pull_tree(store, &reference, &options, &Silent)?;
     let (_, config) = image.documents(store)?;
     let mut settings = Settings::parse(&config).map_err(ChunkError::from)?;
     settings.annotations.extend(image.manifest.annotations);

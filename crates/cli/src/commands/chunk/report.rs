@@ -118,9 +118,9 @@ fn by_contents(
     };
     with_store(None, |store| {
         let pull = |reference: &Reference| -> Result<Pulled, Failure> {
-            let image = hull_oci::pull(store, reference, &options, &Silent)?.image;
+            let (image, tree) = hull_oci::pull_tree(store, reference, &options, &Silent)?;
             Ok(Pulled {
-                tree: image.tree(store)?,
+                tree,
                 digest: image.manifest_digest,
                 manifest: image.manifest,
             })

@@ -24,8 +24,7 @@ pub(super) fn run(args: &Verify, context: &Context<'_>) -> Result<ExitCode, Fail
     let reference = sources::reference(&args.image, Transport::Registry)?;
     let options = sources::pull_options(&args.auth, context)?;
     let differences = with_store(None, |store| {
-        let pulled = hull_oci::pull(store, &reference, &options, &Silent)?;
-        let tree = pulled.image.tree(store)?;
+        let (_, tree) = hull_oci::pull_tree(store, &reference, &options, &Silent)?;
         let open = |id: &_| -> io::Result<Box<dyn Read>> {
             let object = store.open_object(id).map_err(io::Error::other)?;
             Ok(Box::new(object))
