@@ -6,7 +6,7 @@
 //! contents of files, as compressed tar-split; and a footer of 64 bytes that says
 //! where those are, as the annotations of the layer do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
 
 use base64::Engine;
@@ -29,7 +29,7 @@ const TABLE_TYPE: u64 = 1;
 const SKIPPED: [u8; 4] = 0x184d_2a50_u32.to_le_bytes();
 const FOOTER_MAGIC: [u8; 8] = *b"GNUlInUx";
 /// The longest table that clients read, in bytes before compression.
-const TABLE_MAX: usize = 150 << 20;
+const TABLE_MAX: u64 = 150 << 20;
 const LEVEL: i32 = 9;
 /// The years 1 to 9999, in seconds since 1970: what a time in JSON may say (RFC 3339).
 const YEARS: std::ops::Range<i64> = -62_135_596_800..253_402_300_800;
@@ -42,7 +42,9 @@ pub(super) type Annotations = BTreeMap<String, String>;
 
 /// Gathers the table while the archive is written.
 pub(super) struct Contents {
-    listed: Vec<Listed>,
+    /// Entries of which the frames are not written yet, or the last.
+    listed: VecDeque<Listed>,
+    table: Table,
     split: Split,
 }
 
@@ -120,7 +122,8 @@ struct Chunk {
 impl Contents {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
-            listed: Vec::new(),
+            listed: VecDeque::new(),
+            table: Table::new()?,
             split: Split::new()?,
         })
     }
@@ -141,7 +144,7 @@ impl Contents {
         if row.size == 0 {
             self.split.file(&row.name, 0, None)?;
         }
-        self.listed.push(Listed { row, payload: None });
+        self.listed.push_back(Listed { row, payload: None });
         Ok(true)
     }
 
@@ -166,35 +169,39 @@ impl Contents {
         })
     }
 
+    /// Writes the rows of entries whose frames end at places that are known.
+    pub(super) fn settle(&mut self, ends: &[u64]) -> io::Result<()> {
+        let is_done = |listed: &Listed| match &listed.payload {
+            Some(payload) => payload.end <= ends.len(),
+            None => listed.row.size == 0,
+        };
+        while let Some(listed) = self.listed.front().filter(|listed| is_done(listed)) {
+            self.table.add(listed, ends)?;
+            self.listed.pop_front();
+        }
+        Ok(())
+    }
+
     /// Bytes that belong to no entry: what fills up a block, and the end.
     pub(super) fn filling(&mut self, bytes: &[u8]) {
         self.split.pending.extend_from_slice(bytes);
     }
 
     /// Writes the frames behind the archive. Nothing, if the table is longer than any client reads.
-    pub(super) fn finish(self, blob: &mut Blob<'_>) -> io::Result<Option<Annotations>> {
-        let offset = |frame: usize| match frame {
-            0 => 0,
-            frame => blob.ends.get(frame - 1).copied().unwrap_or(0),
-        };
-        let rows = self.listed.iter().flat_map(|listed| listed.rows(&offset));
+    pub(super) fn finish(mut self, blob: &mut Blob<'_>) -> io::Result<Option<Annotations>> {
+        self.settle(&blob.ends)?;
         let (split, split_length) = self.split.finish()?;
         let split_digest = Digest::sha256(&split);
-        let table = serde_json::to_vec(&Table {
-            version: VERSION,
-            entries: rows.collect(),
-            tar_split_digest: split_digest,
-        })?;
-        if table.len() > TABLE_MAX || u32::try_from(split.len()).is_err() {
+        let (packed, table_length) = self.table.finish(&split_digest)?;
+        if table_length > TABLE_MAX || u32::try_from(split.len()).is_err() {
             return Ok(None);
         }
-        let packed = zstd::bulk::compress(&table, LEVEL)?;
         let table_at = skipped(&mut blob.out, &packed)?;
         let split_at = skipped(&mut blob.out, &split)?;
         let numbers = [
             table_at,
             packed.len() as u64,
-            table.len() as u64,
+            table_length,
             TABLE_TYPE,
             split_at,
             split.len() as u64,
@@ -224,12 +231,59 @@ impl Contents {
     }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
+/// The table, compressed as it comes: JSON with a version, the entries, and the digest of tar-split.
 struct Table {
-    version: u32,
-    entries: Vec<Row>,
-    tar_split_digest: Digest,
+    out: zstd::stream::write::Encoder<'static, Vec<u8>>,
+    /// The length before compression. Behind the longest table that clients read nothing is kept.
+    length: u64,
+    row: Vec<u8>,
+    begun: bool,
+}
+
+impl Table {
+    fn new() -> io::Result<Self> {
+        let mut table = Self {
+            out: zstd::stream::write::Encoder::new(Vec::new(), LEVEL)?,
+            length: 0,
+            row: Vec::new(),
+            begun: false,
+        };
+        table.write(format!(r#"{{"version":{VERSION},"entries":["#).as_bytes())?;
+        Ok(table)
+    }
+
+    /// Adds the rows of an entry, whose frames end where `ends` has it.
+    fn add(&mut self, listed: &Listed, ends: &[u64]) -> io::Result<()> {
+        let offset = |frame: usize| match frame {
+            0 => 0,
+            frame => ends.get(frame - 1).copied().unwrap_or(0),
+        };
+        let mut text = std::mem::take(&mut self.row);
+        for row in listed.rows(&offset) {
+            text.clear();
+            if std::mem::replace(&mut self.begun, true) {
+                text.push(b',');
+            }
+            serde_json::to_writer(&mut text, &row)?;
+            self.write(&text)?;
+        }
+        self.row = text;
+        Ok(())
+    }
+
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        self.length += text.len() as u64;
+        match self.length > TABLE_MAX {
+            true => Ok(()),
+            false => self.out.write_all(text),
+        }
+    }
+
+    /// The compressed table, and its length before.
+    fn finish(mut self, split: &Digest) -> io::Result<(Vec<u8>, u64)> {
+        self.write(format!(r#"],"tarSplitDigest":"{split}"}}"#).as_bytes())?;
+        Ok((self.out.finish()?, self.length))
+    }
 }
 
 /// Appends a frame that is skipped; returns where its content begins.
@@ -376,12 +430,12 @@ impl PayloadWriter<'_, '_> {
             chunks: self.parts.chunks,
             end: self.parts.frame,
         };
-        if let Some(listed) = self.contents.listed.last_mut() {
+        if let Some(listed) = self.contents.listed.back_mut() {
             let (name, size) = (&listed.row.name, listed.row.size);
             self.contents.split.file(name, size, Some(payload.crc))?;
             listed.payload = Some(payload);
         }
-        Ok(())
+        self.contents.settle(self.parts.out.inner.ends())
     }
 }
 

@@ -103,6 +103,11 @@ impl<'a> Frames<'a> {
         Ok(self.count)
     }
 
+    /// Where the frames end in the blob that are written.
+    pub(super) fn ends(&self) -> &[u64] {
+        &self.ends
+    }
+
     /// Where the frame begins in the data.
     fn begin(&self) -> usize {
         self.cuts.last().copied().unwrap_or(0)
