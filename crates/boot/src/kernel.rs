@@ -142,7 +142,7 @@ pub fn check_setup_root(version_file: &str) -> Result<(), NotBootable> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hull_erofs::tree::{Directory, Leaf, Metadata};
+    use hull_erofs::tree::{Leaf, Metadata};
 
     fn put(tree: &mut Tree, path: &str, content: Content) {
         let (parent, name) = path.rsplit_once('/').unwrap();
@@ -155,7 +155,7 @@ mod tests {
             let node = directory
                 .entries
                 .entry(part.as_bytes().into())
-                .or_insert_with(|| Node::Directory(Directory::default()));
+                .or_insert_with(|| Node::Directory(Box::default()));
             let Node::Directory(inner) = node else {
                 panic!("{part} is no directory");
             };

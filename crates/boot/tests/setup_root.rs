@@ -100,7 +100,7 @@ fn tree(files: &[(&str, &[u8])]) -> Tree {
         tree.directory_mut(parent.as_bytes())
             .unwrap()
             .entries
-            .insert(name.as_bytes().into(), Node::Directory(directory));
+            .insert(name.as_bytes().into(), Node::Directory(Box::new(directory)));
     }
     for (path, content) in files {
         let leaf = tree.add_leaf(Leaf {

@@ -55,10 +55,10 @@ fn to_tree(entries: &Entries) -> Tree {
         }
         let known = entry.links.and_then(|inode| inodes.get(&inode).copied());
         let node = match (&entry.kind, known) {
-            (Kind::Directory, _) => Node::Directory(Directory {
+            (Kind::Directory, _) => Node::Directory(Box::new(Directory {
                 metadata: entry.metadata.clone(),
                 ..Directory::default()
-            }),
+            })),
             (_, Some(leaf)) => Node::Leaf(leaf),
             (kind, None) => Node::Leaf(tree.add_leaf(Leaf {
                 metadata: entry.metadata.clone(),

@@ -120,8 +120,8 @@ impl LeafId {
 /// What a name in a directory leads to.
 #[derive(Debug, Clone)]
 pub enum Node {
-    /// A directory.
-    Directory(Directory),
+    /// A directory. In a box, so that the many other nodes need no room for one.
+    Directory(Box<Directory>),
     /// Anything else.
     Leaf(LeafId),
 }
@@ -163,8 +163,10 @@ impl Tree {
     }
 
     /// All leaves of the table, also those that no entry leads to any more.
-    pub fn leaves(&self) -> impl Iterator<Item = (LeafId, &Leaf)> {
-        (0u32..).map(LeafId).zip(self.leaves.iter())
+    pub fn leaves(&self) -> impl ExactSizeIterator<Item = (LeafId, &Leaf)> {
+        let id = |index| LeafId(u32::try_from(index).expect("a tree has fewer than 2^32 inodes"));
+        let leaves = self.leaves.iter().enumerate();
+        leaves.map(move |(index, leaf)| (id(index), leaf))
     }
 
     /// How many names lead to each leaf, by [`LeafId::index`].
@@ -182,26 +184,34 @@ impl Tree {
         counts
     }
 
-    /// Forgets the leaves that no entry leads to; every [`LeafId`] may change.
+    /// Forgets the leaves that no entry leads to; every [`LeafId`] may change. The others
+    /// come into the order of the tree, in which most things go through them.
     pub fn drop_unreferenced_leaves(&mut self) {
-        let counts = self.link_counts();
-        let mut kept = (0..).map(LeafId);
-        let renamed: Vec<Option<LeafId>> = counts
-            .iter()
-            .map(|links| if *links > 0 { kept.next() } else { None })
-            .collect();
-        let mut links = counts.iter();
-        self.leaves
-            .retain(|_| links.next().is_some_and(|links| *links > 0));
-        let mut pending = vec![&mut self.root];
-        while let Some(directory) = pending.pop() {
-            for node in directory.entries.values_mut() {
-                match node {
-                    Node::Directory(inner) => pending.push(inner),
-                    Node::Leaf(id) => *id = renamed[id.index()].unwrap_or(*id),
+        // Where each leaf goes.
+        let mut places = vec![None; self.leaves.len()];
+        let mut next = 0;
+        let mut open = vec![self.root.entries.values_mut()];
+        while let Some(nodes) = open.last_mut() {
+            match nodes.next() {
+                None => drop(open.pop()),
+                Some(Node::Directory(inner)) => open.push(inner.entries.values_mut()),
+                Some(Node::Leaf(id)) => {
+                    let place = places[id.index()].get_or_insert_with(|| {
+                        next += 1;
+                        LeafId(next - 1)
+                    });
+                    *id = *place;
                 }
             }
         }
+        let kept = next as usize;
+        for at in 0..places.len() {
+            while let Some(place) = places[at].map(LeafId::index).filter(|place| *place != at) {
+                self.leaves.swap(at, place);
+                places.swap(at, place);
+            }
+        }
+        self.leaves.truncate(kept);
     }
 
     /// Shows the metadata of every inode to `change`: the directories, and each
@@ -215,7 +225,7 @@ impl Tree {
                     .entries
                     .values_mut()
                     .filter_map(|node| match node {
-                        Node::Directory(inner) => Some(inner),
+                        Node::Directory(inner) => Some(&mut **inner),
                         Node::Leaf(_) => None,
                     }),
             );

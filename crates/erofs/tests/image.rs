@@ -23,7 +23,7 @@ fn with_file(content: Content, metadata: Metadata) -> Tree {
 fn nested(depth: usize) -> Tree {
     let mut root = Directory::default();
     for _ in 0..depth {
-        let entries = BTreeMap::from([(b"d"[..].into(), Node::Directory(root))]);
+        let entries = BTreeMap::from([(b"d"[..].into(), Node::Directory(Box::new(root)))]);
         root = Directory {
             entries,
             ..Directory::default()
@@ -79,7 +79,7 @@ fn large() -> Tree {
     for (name, directory) in ["z", "00", "-"].into_iter().zip(directories) {
         tree.root
             .entries
-            .insert(name.as_bytes().into(), Node::Directory(directory));
+            .insert(name.as_bytes().into(), Node::Directory(Box::new(directory)));
     }
     tree
 }
@@ -148,7 +148,7 @@ fn a_name_that_no_directory_can_hold_is_refused() {
         let mut tree = Tree::default();
         tree.root
             .entries
-            .insert(name.into(), Node::Directory(Directory::default()));
+            .insert(name.into(), Node::Directory(Box::default()));
         assert!(
             matches!(write(&tree), Err(WriteError::InvalidName { .. })),
             "{name:?}"
@@ -258,12 +258,12 @@ fn metadata_beyond_the_limits_is_refused_by_path() {
     for name in ["c", "b", "-"] {
         let mut above = Tree::default();
         for sibling in ["a", "e"] {
-            let empty = Node::Directory(Directory::default());
+            let empty = Node::Directory(Box::default());
             above.root.entries.insert(sibling.as_bytes().into(), empty);
         }
         let inner = std::mem::take(&mut tree.root);
         let entries = &mut above.root.entries;
-        entries.insert(name.as_bytes().into(), Node::Directory(inner));
+        entries.insert(name.as_bytes().into(), Node::Directory(Box::new(inner)));
         tree.root = above.root;
     }
     assert!(
@@ -390,7 +390,9 @@ fn a_directory_that_is_read_alone_may_share_files_with_others() {
         ..Directory::default()
     };
     let name = b"etc"[..].into();
-    tree.root.entries.insert(name, Node::Directory(inner));
+    tree.root
+        .entries
+        .insert(name, Node::Directory(Box::new(inner)));
     let read = read_top_directory(&write(&tree).unwrap(), b"etc").unwrap();
     assert_eq!(read.map(|tree| tree.root.entries.len()), Some(1));
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use hull_erofs::tree::{Device, Entry};
+use hull_erofs::tree::{Content, Device, Directory, Entry, Leaf, Metadata, Node, Tree};
 use proptest::prelude::*;
 use support::{sample, show};
 
@@ -25,6 +25,52 @@ fn unreferenced_leaves_are_dropped_and_hard_links_stay_together() {
     assert_eq!(tree.leaves().count(), count - 5);
     assert_eq!(show(&tree), before);
     assert!(tree.link_counts().contains(&2));
+}
+
+#[test]
+fn leaves_come_into_the_order_of_the_tree() {
+    let mut tree = Tree::default();
+    let fifo = |mode| Leaf {
+        metadata: Metadata {
+            mode,
+            ..Metadata::default()
+        },
+        content: Content::Fifo,
+    };
+    let ids: Vec<_> = (0..100).map(|mode| tree.add_leaf(fifo(mode))).collect();
+    let mut inner = Directory::default();
+    for (name, id) in ids.iter().enumerate().filter(|(name, _)| name % 3 > 0) {
+        let entries = if name % 2 == 0 {
+            &mut tree.root.entries
+        } else {
+            &mut inner.entries
+        };
+        let name = name * 37 % 100;
+        entries.insert(format!("{name:02}").into_bytes().into(), Node::Leaf(*id));
+    }
+    // A second name, before the first.
+    inner.entries.insert(b"!"[..].into(), Node::Leaf(ids[2]));
+    let node = Node::Directory(Box::new(inner));
+    tree.root.entries.insert(b"50-"[..].into(), node);
+    let before = show(&tree);
+    tree.drop_unreferenced_leaves();
+    assert_eq!(show(&tree), before);
+    assert_eq!(tree.leaves().count(), 66);
+    let mut met = Vec::new();
+    let inner = tree.directory(b"50-").unwrap();
+    let (front, back): (Vec<_>, Vec<_>) = tree
+        .root
+        .entries
+        .iter()
+        .partition(|(name, _)| &***name < b"50-".as_slice());
+    for (_, node) in front.into_iter().chain(&inner.entries).chain(back) {
+        if let Node::Leaf(id) = node
+            && !met.contains(&id.index())
+        {
+            met.push(id.index());
+        }
+    }
+    assert_eq!(met, (0..66).collect::<Vec<_>>());
 }
 
 proptest! {

@@ -113,7 +113,9 @@ fn image_of(objects: &[(ObjectId, u64)]) -> Vec<u8> {
             directory.entries.insert(name, Node::Leaf(leaf));
         }
         let name = format!("directory{index}").into_bytes().into();
-        tree.root.entries.insert(name, Node::Directory(directory));
+        tree.root
+            .entries
+            .insert(name, Node::Directory(Box::new(directory)));
     }
     hull_erofs::image::write(&tree).expect("names and sizes here are valid")
 }

@@ -52,10 +52,10 @@ fn insert(tree: &mut image::Tree, path: &str, entry: &Entry) {
         ..image::Metadata::default()
     };
     let node = match entry {
-        Entry::Directory(mode) => image::Node::Directory(image::Directory {
+        Entry::Directory(mode) => image::Node::Directory(Box::new(image::Directory {
             metadata: metadata(*mode),
             ..image::Directory::default()
-        }),
+        })),
         Entry::File(mode, text) => image::Node::Leaf(tree.add_leaf(image::Leaf {
             metadata: metadata(*mode),
             content: image::Content::Inline(text.as_bytes().into()),

@@ -111,10 +111,10 @@ impl Reader {
                 self.leaves.insert(path.clone(), id);
                 Node::Leaf(id)
             }
-            Inode::Directory(metadata) => Node::Directory(Directory {
+            Inode::Directory(metadata) => Node::Directory(Box::new(Directory {
                 metadata,
                 entries: BTreeMap::new(),
-            }),
+            })),
             Inode::Leaf(leaf) => {
                 let id = self.tree.add_leaf(leaf);
                 self.leaves.insert(path.clone(), id);

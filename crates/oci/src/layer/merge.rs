@@ -15,17 +15,15 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::num::NonZero;
-use std::sync::mpsc;
-use std::thread;
 
 use hull_erofs::ObjectId;
 use hull_erofs::tree::{Content, Directory, Leaf, LeafId, Metadata, Node, Tree};
 use hull_store::Store;
 
 use super::entry::{ENTRIES_MAX, Entry, ImageBudget, Item, METADATA_MAX};
+use super::parts::{LENGTHS, Lengths, for_each_part};
 use super::path::{DEPTH_MAX, EntryName, EntryPath, PATH_MAX};
-use super::record::{RecordError, entries};
+use super::record::RecordError;
 use super::whiteout::Whiteout;
 
 /// How many symbolic links one path may lead through, as in Linux.
@@ -103,62 +101,25 @@ pub(super) fn merge_within(
     layers: &[ObjectId],
     budget: &ImageBudget,
 ) -> Result<Tree, MergeError> {
-    let workers = thread::available_parallelism()
-        .map_or(1, NonZero::get)
-        .min(layers.len());
-    if workers < 2 {
-        return merge_in_order(layers, |_, record| read(store, record, budget));
-    }
-    thread::scope(|scope| {
-        // Each worker reads every Nth layer, one ahead of the merge.
-        let workers: Vec<_> = (0..workers)
-            .map(|worker| {
-                let (sender, receiver) = mpsc::sync_channel(0);
-                let mine = layers.iter().skip(worker).step_by(workers);
-                scope.spawn(move || {
-                    mine.map(|record| read(store, record, budget))
-                        .try_for_each(|layer| sender.send(layer))
-                });
-                receiver
-            })
-            .collect();
-        merge_in_order(layers, |index, record| {
-            // The only worker that hangs up early is one that panicked.
-            workers[index % workers.len()]
-                .recv()
-                .unwrap_or_else(|_| read(store, record, budget))
-        })
-    })
+    merge_in_parts(store, layers, budget, LENGTHS)
 }
 
-/// What is read ahead comes off the same budget, so that is bounded as well.
-fn read(store: &Store, record: &ObjectId, budget: &ImageBudget) -> Result<Vec<Entry>, MergeError> {
-    entries(store, record)?
-        .map(|entry| {
-            let entry = entry?;
-            match budget.spend(&entry) {
-                Ok(()) => Ok(entry),
-                Err(what) => Err(MergeError::TooMuch { what }),
-            }
-        })
-        .collect()
-}
-
-fn merge_in_order(
+pub(super) fn merge_in_parts(
+    store: &Store,
     layers: &[ObjectId],
-    entries_of: impl Fn(usize, &ObjectId) -> Result<Vec<Entry>, MergeError>,
+    budget: &ImageBudget,
+    lengths: Lengths,
 ) -> Result<Tree, MergeError> {
     let mut merger = Merger::default();
-    for (index, record) in layers.iter().enumerate() {
-        let layer = entries_of(index, record)?;
+    for_each_part(store, layers, budget, lengths, |record, part| {
         merger
-            .apply(layer)
+            .apply(part)
             .map_err(|(entry, reason)| MergeError::Refused {
                 record: *record,
                 entry,
                 reason,
-            })?;
-    }
+            })
+    })?;
     Ok(merger.finish())
 }
 
@@ -166,7 +127,8 @@ fn merge_in_order(
 #[derive(Debug)]
 pub struct Merger {
     directories: Vec<MergedDirectory>,
-    leaves: Vec<Option<Leaf>>,
+    /// The leaves are here from the beginning, hidden ones among them; the rest comes at the end.
+    tree: Tree,
     /// The parent that the last entry was put into, and its path: its neighbours follow it.
     last_parent: Option<(Box<[u8]>, DirectoryId)>,
     /// The most directories and leaves, hidden ones among them.
@@ -190,8 +152,8 @@ struct MergedDirectory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slot {
     Directory(DirectoryId),
-    /// Place in [`Merger::leaves`].
-    Leaf(usize),
+    /// In [`Merger::tree`].
+    Leaf(LeafId),
 }
 
 /// What to do about directories that are not there.
@@ -220,7 +182,7 @@ impl Default for Merger {
         };
         Self {
             directories: vec![root],
-            leaves: Vec::new(),
+            tree: Tree::default(),
             last_parent: None,
             nodes_max: ENTRIES_MAX,
         }
@@ -258,28 +220,21 @@ impl Merger {
 
     /// The tree of all layers.
     pub fn finish(mut self) -> Tree {
-        let mut tree = Tree::default();
-        let mut placed = vec![None; self.leaves.len()];
-        tree.root = self.take_directory(ROOT, &mut tree, &mut placed);
-        tree
+        self.tree.root = self.take_directory(ROOT);
+        self.tree.drop_unreferenced_leaves();
+        self.tree
     }
 
-    /// Moves a directory into the tree, with what is in it. As deep as the tree, at most [`DEPTH_MAX`].
-    fn take_directory(
-        &mut self,
-        id: DirectoryId,
-        tree: &mut Tree,
-        placed: &mut [Option<LeafId>],
-    ) -> Directory {
+    /// Takes a directory out, with what is in it. As deep as the tree, at most [`DEPTH_MAX`].
+    fn take_directory(&mut self, id: DirectoryId) -> Directory {
         let merged = &mut self.directories[id];
         let metadata = std::mem::take(&mut merged.metadata);
         let slots = std::mem::take(&mut merged.entries);
         let mut node = |slot| match slot {
-            Slot::Directory(id) => Node::Directory(self.take_directory(id, tree, placed)),
-            Slot::Leaf(place) => Node::Leaf(*placed[place].get_or_insert_with(|| {
-                tree.add_leaf(self.leaves[place].take().expect("a leaf is placed once"))
-            })),
+            Slot::Directory(id) => Node::Directory(Box::new(self.take_directory(id))),
+            Slot::Leaf(id) => Node::Leaf(id),
         };
+        // Of as few parts as there can be, which those that grew by one entry after the other are not.
         let entries = slots
             .into_iter()
             .map(|(name, slot)| (name, node(slot)))
@@ -322,8 +277,8 @@ impl Merger {
             },
             Item::Leaf(content) => {
                 self.check_room()?;
-                self.leaves.push(Some(Leaf { metadata, content }));
-                self.put(parent, name, Slot::Leaf(self.leaves.len() - 1));
+                let leaf = self.tree.add_leaf(Leaf { metadata, content });
+                self.put(parent, name, Slot::Leaf(leaf));
             }
             Item::HardLink(target) => {
                 let slot = self.link_target(&target, (parent, name))?;
@@ -356,7 +311,7 @@ impl Merger {
     }
 
     fn check_room(&self) -> Result<(), Refusal> {
-        if (self.directories.len() + self.leaves.len()) as u64 >= self.nodes_max {
+        if (self.directories.len() + self.tree.leaves().len()) as u64 >= self.nodes_max {
             return Err(Refusal::TooMany);
         }
         Ok(())
@@ -452,8 +407,7 @@ impl Merger {
                 }
                 Slot::Leaf(leaf) => leaf,
             };
-            let content = self.leaves[leaf].as_ref().map(|leaf| &leaf.content);
-            if let Some(Content::Symlink(target)) = content {
+            if let Content::Symlink(target) = &self.tree.leaf(leaf).content {
                 followed += 1;
                 if followed > FOLLOWED_MAX {
                     return Err(Refusal::Loop);

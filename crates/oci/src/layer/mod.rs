@@ -11,6 +11,7 @@ mod import;
 mod ledger;
 mod memory;
 mod merge;
+mod parts;
 pub mod path;
 mod record;
 pub mod tar;

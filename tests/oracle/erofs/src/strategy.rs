@@ -100,7 +100,7 @@ pub fn image_tree(times: Times) -> impl Strategy<Value = Tree> {
                     below_name.extend_from_slice(b".d");
                     directory
                         .entries
-                        .insert(below_name.into(), Node::Directory(below));
+                        .insert(below_name.into(), Node::Directory(Box::new(below)));
                 }
             }
             tree.drop_unreferenced_leaves();
@@ -109,10 +109,10 @@ pub fn image_tree(times: Times) -> impl Strategy<Value = Tree> {
 }
 
 fn empty(metadata: Metadata) -> Node {
-    Node::Directory(Directory {
+    Node::Directory(Box::new(Directory {
         metadata,
         entries: BTreeMap::new(),
-    })
+    }))
 }
 
 fn build(metadata: Metadata, entries: BTreeMap<Box<[u8]>, Sketch>) -> Tree {
@@ -133,7 +133,7 @@ fn build_directory(
     for (name, sketch) in sketches {
         let node = match sketch {
             Sketch::Directory(metadata, inner) => {
-                Node::Directory(build_directory(metadata, inner, tree, linkable))
+                Node::Directory(Box::new(build_directory(metadata, inner, tree, linkable)))
             }
             Sketch::Leaf(leaf) => {
                 let is_whiteout = leaf.content == Content::CharacterDevice(Device::WHITEOUT);

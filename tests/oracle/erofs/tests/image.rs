@@ -75,7 +75,7 @@ fn large() -> Tree {
         }
     }
     for (name, directory) in ["z", "00", "-"].into_iter().zip(directories) {
-        let node = Node::Directory(directory);
+        let node = Node::Directory(Box::new(directory));
         tree.root.entries.insert(name.as_bytes().into(), node);
     }
     tree

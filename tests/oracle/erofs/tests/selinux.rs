@@ -109,7 +109,7 @@ fn install(tree: &mut Tree, files: &Files) {
             let node = directory
                 .entries
                 .entry(name.as_bytes().into())
-                .or_insert_with(|| Node::Directory(Directory::default()));
+                .or_insert_with(|| Node::Directory(Box::default()));
             let Node::Directory(inner) = node else {
                 panic!("{name} is taken")
             };
@@ -128,7 +128,7 @@ proptest! {
         files in policy(),
     ) {
         for name in [&b"usr"[..], b"boot", b"sysroot"] {
-            tree.root.entries.insert(name.into(), Node::Directory(Directory::default()));
+            tree.root.entries.insert(name.into(), Node::Directory(Box::default()));
         }
         tree.root.entries.remove(&b"etc"[..]);
         install(&mut tree, &files);

@@ -179,7 +179,7 @@ impl<'a, 'i> Reader<'a, 'i> {
                     parent
                         .directory
                         .entries
-                        .insert(name.into(), Node::Directory(directory));
+                        .insert(name.into(), Node::Directory(Box::new(directory)));
                 }
                 None => self.tree.root = directory,
             }

@@ -9,6 +9,9 @@ use proptest::prelude::*;
 
 use super::archive::*;
 use super::*;
+use crate::layer::entry::ImageBudget;
+use crate::layer::merge::merge_in_parts;
+use crate::layer::parts::Lengths;
 
 /// One thing that a layer does.
 #[derive(Debug, Clone)]
@@ -185,6 +188,32 @@ proptest! {
                 prop_assert_eq!(hull_erofs::dump::write(&one), hull_erofs::dump::write(&other));
             }
             (one, other) => prop_assert_eq!(one.is_err(), other.is_err()),
+        }
+    }
+
+    #[test]
+    fn layers_that_are_read_in_parts_give_the_same_tree(
+        layers in prop::collection::vec(prop::collection::vec(step(), 0..12), 1..5),
+        whole in 1..8usize,
+        part in 1..4usize,
+    ) {
+        let scratch = Scratch::new();
+        let records: Vec<_> = layers
+            .iter()
+            .map(|layer| scratch.layer(&tar(&members(layer))))
+            .collect();
+        // Enough for each entry once.
+        let entries = layers.iter().map(|layer| members(layer).len()).sum::<usize>();
+        let merge = |whole, part| {
+            let budget = ImageBudget::new(entries as u64, 1 << 20);
+            merge_in_parts(&scratch.store, &records, &budget, Lengths { whole, part })
+        };
+        match (merge(usize::MAX, 100), merge(whole, part)) {
+            (Ok(one), Ok(other)) => {
+                prop_assert_eq!(hull_erofs::dump::write(&one), hull_erofs::dump::write(&other));
+            }
+            (Err(one), Err(other)) => prop_assert_eq!(chain(&one), chain(&other)),
+            (one, other) => prop_assert!(false, "{:?} and {:?}", one.err(), other.err()),
         }
     }
 
