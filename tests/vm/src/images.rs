@@ -63,6 +63,28 @@ impl Layout {
     }
 }
 
+/// How long splitting an image into layers may take.
+const CHUNK: Duration = Duration::from_secs(300);
+
+/// Both versions of an example image in layers of what changes together, below `directory`.
+pub fn chunk(
+    layout: &Layout,
+    directory: &Path,
+    hull: impl Fn() -> Program,
+) -> Result<Layout, VmError> {
+    let chunked = Layout::at(directory);
+    let split = |tag: &str| {
+        hull()
+            .args(["chunk", "--bootc", "--from", &layout.reference(tag)])
+            .args(["--output", &chunked.reference(tag)])
+    };
+    split("v1").succeed(CHUNK)?;
+    split("v2")
+        .args(["--previous", &chunked.reference("v1")])
+        .succeed(CHUNK)?;
+    Ok(chunked)
+}
+
 /// Makes `variant` below `target/images`, or takes what is there when nothing has changed.
 ///
 /// `hull_root` is what `make install DESTDIR=` has made; [`Variant::Stock`]

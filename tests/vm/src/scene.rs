@@ -49,9 +49,21 @@ impl Scene {
 
     /// The same, with further options of `hull install to-disk`.
     pub fn with(name: &str, variant: Variant, options: &[&str]) -> Result<Self, VmError> {
-        let place = Workplace::new(name)?;
-        let key = Key::generate(&place)?;
         let layout = images::build(variant, &hull_root())?;
+        Self::of(Workplace::new(name)?, layout, options)
+    }
+
+    /// The same of images that `hull chunk` made of those.
+    pub fn chunked(name: &str, variant: Variant) -> Result<Self, VmError> {
+        let place = Workplace::new(name)?;
+        let layout = images::build(variant, &hull_root())?;
+        let layout = images::chunk(&layout, &place.path("chunked"), hull)?;
+        Self::of(place, layout, &[])
+    }
+
+    /// Serves the v1 of a layout, and installs it.
+    fn of(place: Workplace, layout: Layout, options: &[&str]) -> Result<Self, VmError> {
+        let key = Key::generate(&place)?;
         let registry = Registry::start(&place)?;
         registry.push(&layout.reference("v1"), NAME)?;
         let disk = place.path("disk.raw");

@@ -35,7 +35,8 @@ fn check_v1(machine: &Machine) {
 
 #[test]
 fn a_machine_is_upgraded_and_rolled_back_and_keeps_what_is_its_own() {
-    let scene = Scene::new("story", Variant::Debian).unwrap();
+    // In layers of what changes together, as images are published: so those boot, too.
+    let scene = Scene::chunked("story", Variant::Debian).unwrap();
     let mut machine = scene.boot("story").unwrap();
     settle(&machine);
     check_v1(&machine);
