@@ -231,6 +231,13 @@ struct Pending {
     count: usize,
 }
 
+impl Pending {
+    /// Whether an entry must follow; behind a global header none need to.
+    fn awaits_entry(&self) -> bool {
+        self.extended.is_some() || self.long_name.is_some() || self.long_link.is_some()
+    }
+}
+
 impl<I: Input> Members<I> {
     pub(crate) fn new(input: I) -> Self {
         Self {
@@ -342,7 +349,7 @@ impl<I: Input> Members<I> {
                 let mut block = [0; BLOCK];
                 match self.read(&mut block)? {
                     Next::Block => {}
-                    Next::End if pending.count > 0 => return Err(self.truncated()),
+                    Next::End if pending.awaits_entry() => return Err(self.truncated()),
                     Next::End => return Ok(None),
                     Next::Object => return Err(self.no_header()),
                 }
@@ -353,7 +360,7 @@ impl<I: Input> Members<I> {
         if block.iter().any(|&byte| byte != 0) {
             return Ok(Some(block));
         }
-        if pending.count > 0 {
+        if pending.awaits_entry() {
             return Err(self.truncated());
         }
         match self.read(&mut block)? {

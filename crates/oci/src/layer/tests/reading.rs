@@ -132,6 +132,23 @@ fn the_extended_header_of_one_entry_is_not_that_of_the_next() {
 }
 
 #[test]
+fn a_global_header_may_be_all_that_comes() {
+    // `git archive` of a commit without files.
+    let mut global = member("pax_global_header", b'g');
+    global.data = pax_record("comment", b"abc");
+    let behind = [file("a", "x"), global.clone()];
+    for (members, count) in [(&[global][..], 0), (&behind, 1)] {
+        for archive in [tar(members), open_end(members)] {
+            let scratch = Scratch::new();
+            assert_eq!(scratch.entries(&archive).len(), count);
+            let mut back = Vec::new();
+            crate::layer::export(&scratch.store, &scratch.layer(&archive), &mut back).unwrap();
+            assert!(back == archive);
+        }
+    }
+}
+
+#[test]
 fn global_headers_change_nothing() {
     let mut global = member("pax_global_header", b'g');
     global.data = [pax_record("mtime", b"1"), pax_record("comment", b"abc")].concat();
