@@ -41,12 +41,13 @@ pub(crate) struct References {
     pub(crate) named: BTreeMap<Box<str>, ObjectId>,
 }
 
-/// Reads a stream: its references at once, its content piece by piece.
+/// Reads a stream: its named references at once, the rest piece by piece.
 pub struct StreamReader {
     object: ObjectId,
     content_type: u64,
     length: u64,
-    references: References,
+    named: BTreeMap<Box<str>, ObjectId>,
+    objects: ObjectList,
     chunks: Decoder<'static, BufReader<Take<File>>>,
     /// Inline bytes of the current chunk that were not handed out yet.
     inline_left: u64,
@@ -71,7 +72,8 @@ impl StreamReader {
     }
 
     fn parse(mut file: File, object: ObjectId) -> Result<Self, StreamFault> {
-        let (info, references) = parse_head(&file)?;
+        let (info, named) = parse_head(&file)?;
+        let objects = ObjectList::open(&file, info.object_refs)?;
         let length = info.stream.within(file.metadata()?.len(), "stream")?;
         file.seek(SeekFrom::Start(info.stream.start))?;
         let mut chunks = Decoder::new(file.take(length))?;
@@ -80,7 +82,8 @@ impl StreamReader {
             object,
             content_type: info.content_type,
             length: info.stream_size,
-            references,
+            named,
+            objects,
             chunks,
             inline_left: 0,
             inline_seen: 0,
@@ -110,19 +113,19 @@ impl StreamReader {
         self.length
     }
 
-    /// The objects that the stream keeps, in the order of their first use.
-    pub fn objects(&self) -> &[ObjectId] {
-        &self.references.objects
+    /// The objects that the stream keeps, in the order of their first use: 64 bytes for each.
+    pub fn objects(&self) -> Result<Vec<ObjectId>, StreamError> {
+        self.objects.all().map_err(|fault| self.damaged(fault))
     }
 
     /// The target of a named reference.
     pub fn named(&self, name: &str) -> Option<&ObjectId> {
-        self.references.named.get(name)
+        self.named.get(name)
     }
 
     /// All named references, sorted by name.
     pub fn names(&self) -> impl Iterator<Item = (&str, &ObjectId)> {
-        self.references.named.iter().map(|(name, id)| (&**name, id))
+        self.named.iter().map(|(name, id)| (&**name, id))
     }
 
     /// The next piece of the original file; `None` after the last.
@@ -160,21 +163,11 @@ impl StreamReader {
         }
         let value = i64::from_le_bytes(bytes);
         match u64::try_from(value) {
-            Ok(index) => self.object_at(index).map(Instruction::Object),
+            Ok(index) => self.objects.at(index).map(Instruction::Object),
             Err(_) => self
                 .take_inline(value.unsigned_abs())
                 .map(Instruction::Inline),
         }
-    }
-
-    fn object_at(&self, index: u64) -> Result<ObjectId, StreamFault> {
-        usize::try_from(index)
-            .ok()
-            .and_then(|index| self.references.objects.get(index).copied())
-            .ok_or(StreamFault::ObjectIndex {
-                index,
-                count: self.references.objects.len(),
-            })
     }
 
     /// Counts inline bytes before any of them is decompressed.
@@ -242,13 +235,76 @@ enum Instruction {
 impl References {
     /// Reads what the stream in `file` refers to, and nothing of its content.
     pub(crate) fn read(file: &File, object: ObjectId) -> Result<Self, StreamError> {
-        parse_head(file)
-            .map(|(_, references)| references)
-            .map_err(|fault| StreamError { object, fault })
+        let read = || {
+            let (info, named) = parse_head(file)?;
+            let objects = ObjectList::open(file, info.object_refs)?.all()?;
+            Ok(Self { objects, named })
+        };
+        read().map_err(|fault| StreamError { object, fault })
     }
 }
 
-fn parse_head(file: &File) -> Result<(Info, References), StreamFault> {
+/// The list of a stream's objects, of which a window is in memory. It only moves on: first
+/// uses come in the order of the list, and what was used before is looked up by itself.
+struct ObjectList {
+    file: File,
+    start: u64,
+    count: u64,
+    window: Vec<ObjectId>,
+    window_start: u64,
+}
+
+/// How many objects are read at once.
+const WINDOW: u64 = 4096;
+
+impl ObjectList {
+    fn open(file: &File, range: Range) -> Result<Self, StreamFault> {
+        let section = "object references";
+        let length = range.within(file.metadata()?.len(), section)?;
+        if length % ObjectId::LEN as u64 != 0 {
+            return Err(StreamFault::SectionLength { section, length });
+        }
+        Ok(Self {
+            file: file.try_clone()?,
+            start: range.start,
+            count: length / ObjectId::LEN as u64,
+            window: Vec::new(),
+            window_start: 0,
+        })
+    }
+
+    fn at(&mut self, index: u64) -> Result<ObjectId, StreamFault> {
+        if index >= self.count {
+            let count = usize::try_from(self.count).unwrap_or(usize::MAX);
+            return Err(StreamFault::ObjectIndex { index, count });
+        }
+        if index >= self.window_start + self.window.len() as u64 {
+            self.window = self.read(index, WINDOW.min(self.count - index))?;
+            self.window_start = index;
+        }
+        let in_window = index.checked_sub(self.window_start);
+        let in_window = in_window.and_then(|index| self.window.get(usize::try_from(index).ok()?));
+        if let Some(id) = in_window {
+            return Ok(*id);
+        }
+        let mut bytes = [0; ObjectId::LEN];
+        let place = self.start + index * ObjectId::LEN as u64;
+        self.file.read_exact_at(&mut bytes, place)?;
+        Ok(ObjectId::from_bytes(bytes))
+    }
+
+    fn all(&self) -> Result<Vec<ObjectId>, StreamFault> {
+        self.read(0, self.count)
+    }
+
+    fn read(&self, index: u64, count: u64) -> Result<Vec<ObjectId>, StreamFault> {
+        let start = self.start + index * ObjectId::LEN as u64;
+        let end = start + count * ObjectId::LEN as u64;
+        read_digests(&self.file, Range { start, end }, end, "object references")
+    }
+}
+
+fn parse_head(file: &File) -> Result<(Info, BTreeMap<Box<str>, ObjectId>), StreamFault> {
     let length = file.metadata()?.len();
     let mut header = [0; HEADER_LEN];
     file.read_exact_at(&mut header, 0)?;
@@ -265,10 +321,9 @@ fn parse_head(file: &File) -> Result<(Info, References), StreamFault> {
     file.read_exact_at(&mut info, range.start)?;
     let info = Info::parse(&info);
     let targets = read_digests(file, info.stream_refs, length, "stream references")?;
-    let objects = read_digests(file, info.object_refs, length, "object references")?;
     let named = read_section(file, info.named_refs, length, "named references")?;
     let named = parse_named(&named, &targets)?;
-    Ok((info, References { objects, named }))
+    Ok((info, named))
 }
 
 /// Reads a section into memory; it is never longer than the file.

@@ -60,7 +60,8 @@ fn the_archive_is_given_back_bit_for_bit() {
 fn entries_are_read_from_the_record_alone() {
     let scratch = Scratch::new();
     let record = scratch.layer(&all_sorts());
-    for id in scratch.store.open_stream(&record).unwrap().objects() {
+    let reader = scratch.store.open_stream(&record).unwrap();
+    for id in reader.objects().unwrap() {
         let path = scratch
             ._directory
             .path()
