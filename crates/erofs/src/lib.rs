@@ -13,6 +13,7 @@ mod limits;
 pub mod selinux;
 pub mod transform;
 pub mod tree;
+mod xattrs;
 
 pub use fsverity::ObjectId;
 pub use tree::Tree;

@@ -48,7 +48,7 @@ pub fn oci_root(tree: &mut Tree) -> Result<(), TransformError> {
     tree.for_each_metadata_mut(|metadata| {
         metadata
             .xattrs
-            .retain(|name, _| ALLOWED_XATTRS.contains(&&name[..]));
+            .retain(|name, _| ALLOWED_XATTRS.contains(&name));
     });
     tree.drop_unreferenced_leaves();
     Ok(())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::fsverity::ObjectId;
+pub use crate::xattrs::Xattrs;
 
 /// Seconds and nanoseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord, Hash)]
@@ -12,9 +13,6 @@ pub struct Timestamp {
     /// 0 to 999,999,999.
     pub nanoseconds: u32,
 }
-
-/// Extended attributes by full name (`security.capability`).
-pub type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
 /// Owner, permissions, time and extended attributes of an inode.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use hull_erofs::image::{Image, ReadError, WriteError, read, read_top_directory, write};
 use hull_erofs::tree::{
-    Content, Device, Directory, Leaf, MAX_DEPTH, Metadata, Node, Timestamp, Tree,
+    Content, Device, Directory, Leaf, MAX_DEPTH, Metadata, Node, Timestamp, Tree, Xattrs,
 };
 use hull_erofs::{ObjectId, fsverity};
 use support::{sample, show};
@@ -212,7 +212,7 @@ fn content_beyond_the_limits_is_refused_by_path() {
 #[test]
 fn metadata_beyond_the_limits_is_refused_by_path() {
     let xattr = |name: &[u8], value: &[u8]| Metadata {
-        xattrs: BTreeMap::from([(name.into(), value.into())]),
+        xattrs: Xattrs::from([(name.into(), value.into())]),
         ..Metadata::default()
     };
     let refused = |metadata| write(&with_file(Content::Fifo, metadata)).unwrap_err();
@@ -298,7 +298,7 @@ fn a_value_that_a_thousand_files_share_is_not_read_a_thousand_times() {
     let mut tree = Tree::default();
     let value = vec![7; 65_000].into_boxed_slice();
     for number in 0..1100 {
-        let xattrs = BTreeMap::from([(b"user.big"[..].into(), value.clone())]);
+        let xattrs = Xattrs::from([(b"user.big"[..].into(), value.clone())]);
         let metadata = Metadata {
             xattrs,
             ..Metadata::default()

@@ -8,7 +8,7 @@ mod policy;
 use std::collections::HashMap;
 
 use crate::fsverity::ObjectId;
-use crate::tree::{Content, Directory, Entry, LeafId, Metadata, Node, Tree};
+use crate::tree::{Content, Directory, Entry, LeafId, Metadata, Node, Tree, Xattrs};
 use policy::Policy;
 
 /// The attribute with the label.
@@ -70,11 +70,13 @@ pub fn label<E: std::error::Error + 'static>(
         None => None,
     };
     let is_labelled = policy.is_some();
+    let leaves = tree.leaves().len();
     match policy {
         Some(policy) => Labels {
+            met: vec![false; leaves],
             tree,
             policy,
-            known: HashMap::new(),
+            labelled: Labelled::default(),
         }
         .apply(),
         None => tree.for_each_metadata_mut(|metadata| {
@@ -127,8 +129,29 @@ impl<R> PolicyFiles<'_, R> {
 struct Labels<'a> {
     tree: &'a mut Tree,
     policy: Policy,
-    /// The label of each leaf that was met, by the first of its names.
-    known: HashMap<LeafId, Option<Box<[u8]>>>,
+    /// Which leaves have the label of the first of their names, by index.
+    met: Vec<bool>,
+    labelled: Labelled,
+}
+
+/// The attributes of inodes that have a label and no other, by the label: many are the same.
+#[derive(Default)]
+struct Labelled(HashMap<Box<[u8]>, Xattrs>);
+
+impl Labelled {
+    fn store(&mut self, metadata: &mut Metadata, label: Option<&[u8]>) {
+        match label {
+            Some(label) if metadata.xattrs.is_empty() => {
+                if !self.0.contains_key(label) {
+                    let xattrs = Xattrs::from([(ATTRIBUTE.into(), label.into())]);
+                    self.0.insert(label.into(), xattrs);
+                }
+                metadata.xattrs.clone_from(&self.0[label]);
+            }
+            Some(label) => drop(metadata.xattrs.insert(ATTRIBUTE.into(), label.into())),
+            None => drop(metadata.xattrs.remove(ATTRIBUTE)),
+        }
+    }
 }
 
 impl Labels<'_> {
@@ -160,31 +183,24 @@ impl Labels<'_> {
     }
 
     fn set(&mut self, metadata: &mut Metadata, path: &[u8], file_type: u8) {
-        store(metadata, self.policy.label(path, file_type));
+        let label = self.policy.label(path, file_type);
+        self.labelled.store(metadata, label);
     }
 
     fn set_leaf(&mut self, id: &mut LeafId, path: &[u8]) {
         let file_type = type_code(&self.tree.leaf(*id).content);
         let label = self.policy.label(path, file_type);
-        match self.known.get(id) {
-            Some(known) if known.as_deref() == label => return,
-            Some(_) => {
-                let copy = self.tree.leaf(*id).clone();
-                *id = self.tree.add_leaf(copy);
+        if std::mem::replace(&mut self.met[id.index()], true) {
+            let leaf = self.tree.leaf(*id);
+            if leaf.metadata.xattrs.get(ATTRIBUTE).map(|known| &**known) == label {
+                return;
             }
-            None => {
-                self.known.insert(*id, label.map(Box::from));
-            }
+            let copy = leaf.clone();
+            *id = self.tree.add_leaf(copy);
         }
-        store(&mut self.tree.leaf_mut(*id).metadata, label);
+        let metadata = &mut self.tree.leaf_mut(*id).metadata;
+        self.labelled.store(metadata, label);
     }
-}
-
-fn store(metadata: &mut Metadata, label: Option<&[u8]>) {
-    match label {
-        Some(label) => metadata.xattrs.insert(ATTRIBUTE.into(), label.into()),
-        None => metadata.xattrs.remove(ATTRIBUTE),
-    };
 }
 
 /// How a policy writes the type of an inode.

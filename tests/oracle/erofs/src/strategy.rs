@@ -287,8 +287,8 @@ fn timestamp(times: Times) -> impl Strategy<Value = Timestamp> {
 fn xattrs() -> impl Strategy<Value = Xattrs> {
     prop_oneof![
         5 => Just(Xattrs::new()),
-        2 => btree_map(xattr_name(), xattr_value(), 1..4),
-        1 => btree_map(xattr_name(), xattr_value(), 1..12),
+        2 => btree_map(xattr_name(), xattr_value(), 1..4).prop_map(Xattrs::from),
+        1 => btree_map(xattr_name(), xattr_value(), 1..12).prop_map(Xattrs::from),
     ]
 }
 

@@ -146,8 +146,10 @@ impl Extended {
     /// The extended attributes, in the order of trust: written raw, written by libarchive, made from the text of an access control list.
     pub(super) fn into_xattrs(self) -> Result<Xattrs, PaxProblem> {
         let mut xattrs = self.xattrs;
-        for (name, value) in self.libarchive_xattrs {
-            xattrs.entry(name).or_insert(value);
+        for (name, value) in &self.libarchive_xattrs {
+            if !xattrs.contains_key(name) {
+                xattrs.insert(name.clone(), value.clone());
+            }
         }
         let lists = [
             (
