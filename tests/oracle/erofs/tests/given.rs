@@ -88,16 +88,14 @@ fn compare_with_mkcomposefs(mut tree: Tree) -> Compared {
         }
     }
     tree.for_each_metadata_mut(|metadata| {
-        metadata
+        let kept = metadata
             .xattrs
-            .retain(|name, _| !WHITEOUT_ATTRIBUTES.contains(&&name[..]));
-        for value in metadata
-            .xattrs
-            .values_mut()
-            .filter(|value| value.len() > 1000)
-        {
-            *value = value[..1000].into();
-        }
+            .iter()
+            .filter(|(name, _)| !WHITEOUT_ATTRIBUTES.contains(&&name[..]));
+        let cut = |value: &[u8]| value[..value.len().min(1000)].into();
+        metadata.xattrs = kept
+            .map(|(name, value)| (name.clone(), cut(value)))
+            .collect();
     });
     let dump = dump::write(&tree);
     let Ok(theirs) = hull_oracle::mkcomposefs::write_image(&program, &dump) else {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use hull_erofs::tree::{Content, Directory, Leaf, Metadata, Node, Tree};
+use hull_erofs::tree::{Content, Leaf, Metadata, Node, Tree};
 use hull_erofs::{dump, fsverity, selinux, transform};
 use hull_oracle::strategy::{self, Times};
 use proptest::prelude::*;
