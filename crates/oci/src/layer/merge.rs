@@ -22,12 +22,15 @@ use hull_store::Store;
 
 use super::entry::{ENTRIES_MAX, Entry, ImageBudget, Item, METADATA_MAX};
 use super::parts::{LENGTHS, Lengths, for_each_part};
-use super::path::{DEPTH_MAX, EntryName, EntryPath, PATH_MAX};
+use super::path::{DEPTH_MAX, EntryName, EntryPath, NAME_MAX, PATH_MAX};
 use super::record::RecordError;
 use super::whiteout::Whiteout;
 
 /// How many symbolic links one path may lead through, as in Linux.
 const FOLLOWED_MAX: usize = 40;
+
+/// The bytes of paths that symbolic links are put in front of, in all of an image: some hundred for each of the most entries.
+const FOLLOWED_BYTES_MAX: u64 = 1 << 30;
 
 /// Why layers cannot be merged.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +74,14 @@ pub enum Refusal {
     /// It would lie deeper, or under a longer path, than an image may have.
     #[error("it would lie deeper than {DEPTH_MAX} directories or {PATH_MAX} bytes")]
     TooDeep,
+    /// A directory that a symbolic link makes would have a longer name than an image may have.
+    #[error("a symbolic link on its path leads to a name of more than {NAME_MAX} bytes")]
+    LongName,
+    /// Symbolic links that are long and lead to each other can make each entry cost as much as a layer.
+    #[error(
+        "the symbolic links that the paths of the image lead through are longer than {FOLLOWED_BYTES_MAX} bytes together"
+    )]
+    TooMuchFollowed,
     /// A hard link to nothing.
     #[error("its target {0} does not exist at that point; a hard link must follow its target")]
     TargetMissing(EntryName),
@@ -133,6 +144,9 @@ pub struct Merger {
     last_parent: Option<(Box<[u8]>, DirectoryId)>,
     /// The most directories and leaves, hidden ones among them.
     nodes_max: u64,
+    /// The bytes of paths that symbolic links were put in front of.
+    followed: u64,
+    followed_max: u64,
 }
 
 /// Place in [`Merger::directories`].
@@ -185,6 +199,8 @@ impl Default for Merger {
             tree: Tree::default(),
             last_parent: None,
             nodes_max: ENTRIES_MAX,
+            followed: 0,
+            followed_max: FOLLOWED_BYTES_MAX,
         }
     }
 }
@@ -307,6 +323,10 @@ impl Merger {
         if parent.depth >= DEPTH_MAX || parent.length + 1 + name.len() > PATH_MAX + 1 {
             return Err(Refusal::TooDeep);
         }
+        // Those of entries were looked at when they were read.
+        if name.len() > NAME_MAX {
+            return Err(Refusal::LongName);
+        }
         Ok(())
     }
 
@@ -415,8 +435,12 @@ impl Merger {
                 if target.starts_with(b"/") {
                     at = ROOT;
                 }
-                rest = Cow::Owned([target, &b"/"[..], &rest[after..]].concat());
-                position = 0;
+                let path = [target, &b"/"[..], &rest[after..]].concat();
+                self.followed += path.len() as u64;
+                if self.followed > self.followed_max {
+                    return Err(Refusal::TooMuchFollowed);
+                }
+                (rest, position) = (Cow::Owned(path), 0);
                 continue;
             }
             match missing {
@@ -442,6 +466,46 @@ mod tests {
             metadata: Metadata::default(),
             item: Item::Leaf(Content::Fifo),
         }
+    }
+
+    fn link(path: &str, target: &str) -> Entry {
+        Entry {
+            item: Item::Leaf(Content::Symlink(target.as_bytes().into())),
+            ..fifo(path)
+        }
+    }
+
+    #[test]
+    fn a_link_makes_no_name_that_is_too_long() {
+        let apply = |length| {
+            let target = "A".repeat(length);
+            Merger::default().apply(vec![link("l", &target), fifo("l/x")])
+        };
+        apply(255).unwrap();
+        let (entry, reason) = apply(256).unwrap_err();
+        assert_eq!(
+            (entry.to_string(), reason),
+            ("\"l/x\"".into(), Refusal::LongName)
+        );
+    }
+
+    #[test]
+    fn long_links_are_followed_for_so_many_bytes_only() {
+        let target = "./".repeat(1000) + "d";
+        let entries = [link("l", &target), fifo("l/x"), fifo("y"), fifo("l/z")];
+        let apply = |followed_max| {
+            let mut merger = Merger {
+                followed_max,
+                ..Merger::default()
+            };
+            merger.apply(entries.to_vec())
+        };
+        apply(2 * 2002).unwrap();
+        let (entry, reason) = apply(2 * 2002 - 1).unwrap_err();
+        assert_eq!(
+            (entry.to_string(), reason),
+            ("\"l/z\"".into(), Refusal::TooMuchFollowed)
+        );
     }
 
     #[test]

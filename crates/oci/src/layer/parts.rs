@@ -89,6 +89,8 @@ struct Parts<'a> {
 enum State {
     /// Nothing was read.
     Unread { is_lowest: bool },
+    /// Too many entries to keep, and some whiteouts were. What they hide is below them, so they can come in parts.
+    Whiteouts { entries: Box<Entries> },
     /// The whiteouts were, or are of no use.
     Rest {
         entries: Box<Entries>,
@@ -120,6 +122,7 @@ impl<'a> Parts<'a> {
         match mem::replace(&mut self.state, State::End) {
             State::Unread { is_lowest: true } => self.rest(self.open()?, false),
             State::Unread { is_lowest: false } => self.whole_or_whiteouts().map(Some),
+            State::Whiteouts { entries } => self.whiteouts(entries, Vec::new()).map(Some),
             State::Rest { entries, spent } => self.rest(entries, spent),
             State::End => Ok(None),
         }
@@ -139,8 +142,20 @@ impl<'a> Parts<'a> {
             return Ok(part);
         }
         part.retain(is_whiteout);
-        for entry in entries {
+        self.whiteouts(entries, part)
+    }
+
+    fn whiteouts(
+        &mut self,
+        mut entries: Box<Entries>,
+        mut part: Vec<Entry>,
+    ) -> Result<Vec<Entry>, MergeError> {
+        for entry in entries.by_ref() {
             part.extend(Some(self.spend(entry?)?).filter(is_whiteout));
+            if part.len() >= self.lengths.whole {
+                self.state = State::Whiteouts { entries };
+                return Ok(part);
+            }
         }
         self.state = State::Rest {
             entries: self.open()?,

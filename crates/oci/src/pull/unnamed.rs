@@ -42,10 +42,17 @@ impl Unnamed {
     ///
     /// [`PullError::Merge`]: they give none. It names the layer and the entry.
     pub fn tree(&self, store: &Store) -> Result<Tree, PullError> {
+        self.image()
+            .tree(store)
+            .map_err(|error| self.refused(error))
+    }
+
+    /// That its layers cannot be merged, with the layer and where it came from.
+    pub fn refused(&self, error: MergeError) -> PullError {
         let Image {
             layers, manifest, ..
         } = self.image();
-        self.image().tree(store).map_err(|error| PullError::Merge {
+        PullError::Merge {
             layer: match &error {
                 MergeError::Refused { record, .. } => layers
                     .iter()
@@ -56,7 +63,7 @@ impl Unnamed {
             },
             place: self.place.clone(),
             source: Box::new(error),
-        })
+        }
     }
 
     /// Makes sure that the layers give a tree. One that the store has written down was
@@ -72,21 +79,29 @@ impl Unnamed {
         }
     }
 
-    /// Writes the image down, and makes its reference lead to it; `session` is the one that
-    /// it was fetched in.
+    /// Writes the image down, so that it is found by its digest until a collection takes it;
+    /// `session` is the one that it was fetched in.
+    pub fn write_down(&self, session: &Session) -> Result<(), StoreError> {
+        match &self.documents {
+            Some(Documents { manifest, config }) => {
+                image::store(session, &self.pulled.image, manifest, config)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the image down, and makes its reference lead to it.
     ///
     /// On return the image is on disk, and kept from being collected.
     pub fn commit(self, session: &Session) -> Result<Pulled, StoreError> {
-        let Self {
-            pulled,
-            documents,
-            ref_name,
-            ..
-        } = self;
-        if let Some(Documents { manifest, config }) = documents {
-            image::store(session, &pulled.image, &manifest, &config)?;
-        }
-        session.set_ref(&ref_name, Target::Stream(&pulled.image.stream()))?;
-        Ok(pulled)
+        self.write_down(session)?;
+        let stream = self.pulled.image.stream();
+        session.set_ref(&self.ref_name, Target::Stream(&stream))?;
+        Ok(self.pulled)
+    }
+
+    /// What was pulled, for who gives it a name of another kind.
+    pub fn into_pulled(self) -> Pulled {
+        self.pulled
     }
 }
