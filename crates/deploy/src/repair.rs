@@ -232,6 +232,8 @@ fn pull(
         fetched.check(session.store()).map_err(failed)?;
         return Ok(fetched.commit(session)?.image.stream());
     }
+    // What is damaged of its documents is whole again then, whatever comes of the rest.
+    fetched.write_down(session)?;
     let sealed = seal::seal(session, fetched.image()).map_err(|error| RepairError::Seal {
         reference: Box::new(reference.clone()),
         source: Box::new(error),

@@ -271,7 +271,6 @@ pub fn update(
         pull: pull_options(&observed, &request.goal, &request.pull),
         ..request.clone()
     };
-    let enforce_policy = request.pull.enforce_policy;
     let mut session = machine.store.session()?;
     // The long part goes without the machine's lock: nobody waits for a network.
     let obtain =
@@ -288,30 +287,66 @@ pub fn update(
         }
         obtained => obtained?,
     };
+    if request.download_only {
+        // Of layers that need long for it nobody else should feel anything.
+        obtained.check(&session)?;
+    }
+    let outcome = take(machine, &request, &reference, session, obtained);
+    if outcome.as_ref().is_err_and(is_no_space) {
+        // No name leads to the layers: what they take would stay until the next collection.
+        make_room_in_store(machine);
+    }
+    outcome
+}
+
+fn is_no_space(error: &UpdateError) -> bool {
+    match error {
+        UpdateError::Pull(error) => error.is_no_space(),
+        UpdateError::Seal(SealError::Store(error)) | UpdateError::Store(error) => {
+            matches!(error, StoreError::NoSpace { .. })
+        }
+        _ => false,
+    }
+}
+
+/// Stages what was obtained, or keeps it for later.
+fn take(
+    machine: &Machine,
+    request: &UpdateRequest,
+    reference: &Reference,
+    session: Session,
+    obtained: Obtained,
+) -> Result<Outcome, UpdateError> {
     let _lock = machine.lock()?;
     let state = machine.observe()?;
     let now_followed = goal_reference(&state, &request.goal)?;
-    if now_followed != reference {
+    if now_followed != *reference {
         return Err(UpdateError::Switched { now_followed });
     }
     let digest = obtained.image().manifest_digest.to_string();
-    if let Some(outcome) = settled(&state, &reference, &digest, &request) {
-        // It was sealed when it was staged.
-        obtained.commit(&session)?;
+    if let Some(outcome) = settled(&state, reference, &digest, request) {
+        // It was sealed when it was staged. It need not be fetched again, but what was
+        // downloaded to be staged later is of more use.
+        match state.downloaded {
+            Some(_) => obtained.write_down(&session)?,
+            None => drop(obtained.commit(&session)?),
+        }
         return Ok(outcome);
     }
     if request.download_only {
-        obtained.check(&session)?;
         obtained.commit(&session)?;
-        return keep_download(machine, &reference, digest);
+        return keep_download(machine, reference, digest);
     }
-    let sealed = seal::seal(&session, obtained.image())?;
-    let (image, downloaded_bytes) = obtained.commit(&session)?;
+    let sealed = seal::seal(&session, obtained.image()).map_err(|error| obtained.refused(error))?;
+    // The deployment will be its name.
+    obtained.write_down(&session)?;
+    let (image, downloaded_bytes) = obtained.into_image();
+    let enforce_policy = request.pull.enforce_policy;
     let kernel_arguments = kernel_arguments(machine, &state, &sealed)?;
     if let Some(found) = same_system(&state, &sealed, &kernel_arguments) {
-        return relabel(machine, &session, found, &image, &reference, enforce_policy);
+        return relabel(machine, &session, found, &image, reference, enforce_policy);
     }
-    let stage_request = stage_request(machine, &request, &reference, kernel_arguments);
+    let stage_request = stage_request(machine, request, reference, kernel_arguments);
     let plan = stage::plan(machine, &state, &sealed, &image, stage_request)?;
     let conflicts = etc_preview::conflicts(machine, &sealed)?;
     let files = &plan.record.boot_files;
@@ -382,7 +417,34 @@ impl Obtained {
         }
     }
 
-    /// Makes the image stay, now that it has proved fit. Gives also how many bytes were downloaded.
+    /// Writes the image down, now that it has proved fit.
+    fn write_down(&self, session: &Session) -> Result<(), StoreError> {
+        match self {
+            Self::Named(_) => Ok(()),
+            Self::Unnamed(unnamed) => unnamed.write_down(session),
+        }
+    }
+
+    /// Says of layers that do not go together where they came from.
+    fn refused(&self, error: SealError) -> UpdateError {
+        match (self, error) {
+            (Self::Unnamed(unnamed), SealError::Layers(error)) => unnamed.refused(error).into(),
+            (_, error) => error.into(),
+        }
+    }
+
+    /// The image, and how many bytes were downloaded.
+    fn into_image(self) -> (Image, u64) {
+        match self {
+            Self::Named(image) => (*image, 0),
+            Self::Unnamed(unnamed) => {
+                let pulled = unnamed.into_pulled();
+                (pulled.image, pulled.downloaded_bytes)
+            }
+        }
+    }
+
+    /// Makes the image stay. Gives also how many bytes were downloaded.
     fn commit(self, session: &Session) -> Result<(Image, u64), StoreError> {
         match self {
             Self::Named(image) => Ok((*image, 0)),

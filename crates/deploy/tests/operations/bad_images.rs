@@ -4,7 +4,8 @@
 use crate::image::{INITRD, LOADER, Recipe, recipe};
 use crate::world::World;
 use hull_deploy::cleanup;
-use hull_deploy::update::{self, Goal, Outcome};
+use hull_deploy::update::{self, Goal, Outcome, UpdateError};
+use hull_oci::PullError;
 use hull_oci::progress::Silent;
 use hull_store::Kind;
 
@@ -47,6 +48,38 @@ fn without_tree(version: &'static str) -> Recipe {
 #[test]
 fn an_image_whose_layers_give_no_tree_is_refused() {
     refused(&without_tree("2"), "usr/evil");
+}
+
+#[test]
+fn layers_that_give_no_tree_are_named_with_where_they_came_from() {
+    let world = World::running();
+    world.publish(&without_tree("2"));
+    let error = world.upgrade().unwrap_err();
+    let UpdateError::Pull(PullError::Merge { layer, .. }) = error else {
+        panic!("another error: {error}");
+    };
+    assert!(layer.is_some());
+}
+
+#[test]
+fn a_tag_that_goes_back_leaves_what_was_downloaded() {
+    let world = World::running();
+    world.publish(&recipe("2"));
+    let mut request = world.request(Goal::Upgrade);
+    request.download_only = true;
+    update::update(&world.machine(), &request, &Silent).unwrap();
+    let refs = world.machine().store.refs(Kind::Stream).unwrap();
+
+    world.publish(&recipe("1"));
+    request.download_only = false;
+    let outcome = update::update(&world.machine(), &request, &Silent).unwrap();
+    assert!(matches!(outcome, Outcome::UpToDate { .. }), "{outcome:?}");
+    assert_eq!(world.machine().store.refs(Kind::Stream).unwrap(), refs);
+
+    cleanup::collect(&world.machine()).unwrap();
+    request.from_downloaded = true;
+    update::update(&world.machine(), &request, &Silent).unwrap();
+    assert_eq!(world.next_version(), "2");
 }
 
 #[test]
