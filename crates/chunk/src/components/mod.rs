@@ -276,7 +276,7 @@ fn inhabited(scan: &Scan) -> Vec<bool> {
     let mut inhabited = vec![false; scan.entries.len()];
     for place in 0..scan.entries.len() {
         if let Some(parent) = scan.entries.parent(place) {
-            inhabited[parent] = true;
+            inhabited[parent] = scan.entries.is_directory(parent);
         }
     }
     inhabited

@@ -13,7 +13,9 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 use super::entries::is_content_before;
 use super::rules::{self, Verdict};
-use super::{Entry, Found, Inode, Kind, PATH_MAX, Reason, Rules, SpecialFiles, attributes};
+use super::{
+    Entry, Found, Inode, Kind, NAME_MAX, PATH_MAX, Reason, Rules, SpecialFiles, attributes,
+};
 
 /// Reads what is below an opened root.
 pub(super) fn read(root: BorrowedFd<'_>, rules: &Rules) -> io::Result<Found> {
@@ -40,8 +42,14 @@ pub(super) fn is_unchanged(entry: &Entry, file: impl AsFd) -> io::Result<bool> {
 /// A directory among the entries, whose content comes later.
 struct Waiting {
     name: CString,
+    seen: Seen,
+}
+
+/// A directory that was taken.
+struct Seen {
     place: usize,
     excluded: Verdict,
+    inode: Inode,
 }
 
 struct Walk<'a> {
@@ -61,7 +69,10 @@ impl Walk<'_> {
         depth: usize,
     ) -> io::Result<()> {
         let mut waiting: Vec<Waiting> = Vec::new();
-        for found in hull_sys::dir::entries(dir)? {
+        let mut names = hull_sys::dir::entries(dir)?;
+        // In a directory that changes, one may be read twice.
+        names.dedup_by(|a, b| a.name == b.name);
+        for found in names {
             let is_due = |waiting: &mut Waiting| {
                 is_content_before(waiting.name.to_bytes(), found.name.to_bytes())
             };
@@ -70,12 +81,10 @@ impl Walk<'_> {
             }
             let name = found.name;
             self.below(path, name.to_bytes(), |walk, path| {
-                let entered = walk.entry(dir, &name, place, path, depth + 1)?;
-                waiting.extend(entered.map(|(place, excluded)| Waiting {
-                    name: name.clone(),
-                    place,
-                    excluded,
-                }));
+                if let Some(seen) = walk.entry(dir, &name, place, path, depth + 1)? {
+                    let name = name.clone();
+                    waiting.push(Waiting { name, seen });
+                }
                 Ok(())
             });
         }
@@ -108,11 +117,16 @@ impl Walk<'_> {
         self.below(path, of.name.to_bytes(), |walk, path| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let inner = rustix::fs::openat(dir, &of.name, flags, Mode::empty())?;
-            walk.inside(inner.as_fd(), of, path, depth + 1)
+            let now = Status::of(inner.as_fd(), c"")?;
+            if now.mount != walk.mount || inode(&now) != of.seen.inode {
+                walk.found.refuse(path, Reason::Changed);
+                return Ok(());
+            }
+            walk.inside(inner.as_fd(), &of.seen, path, depth + 1)
         });
     }
 
-    /// Takes a name, if it is to be; of a directory whose content is to be read its place.
+    /// Takes a name, if it is to be; gives a directory whose content is to be read.
     fn entry(
         &mut self,
         dir: BorrowedFd<'_>,
@@ -120,7 +134,7 @@ impl Walk<'_> {
         parent: usize,
         path: &[u8],
         depth: usize,
-    ) -> io::Result<Option<(usize, Verdict)>> {
+    ) -> io::Result<Option<Seen>> {
         let excluded = self.rules.excludes(path);
         if excluded == Verdict::LeaveOut {
             self.found.skip(path);
@@ -134,6 +148,10 @@ impl Walk<'_> {
         }
         if depth > MAX_DEPTH || path.len() > PATH_MAX {
             self.found.refuse(path, Reason::TooDeep);
+            return Ok(None);
+        }
+        if name.to_bytes().len() > NAME_MAX {
+            self.found.refuse(path, Reason::LongName);
             return Ok(None);
         }
         if mounted {
@@ -161,7 +179,11 @@ impl Walk<'_> {
             return Ok(None);
         };
         let place = self.take(parent, name.to_bytes(), &kind, &seen, xattrs);
-        Ok((kind == Kind::Directory).then_some((place, excluded)))
+        Ok((kind == Kind::Directory).then(|| Seen {
+            place,
+            excluded,
+            inode: inode(&seen),
+        }))
     }
 
     /// Adds the entry of a name, of which this is the status.
@@ -173,11 +195,7 @@ impl Walk<'_> {
         seen: &Status,
         xattrs: Xattrs,
     ) -> usize {
-        let inode = Inode {
-            device: seen.device,
-            number: seen.inode,
-        };
-        let links = (*kind != Kind::Directory && seen.links > 1).then_some(inode);
+        let links = (*kind != Kind::Directory && seen.links > 1).then(|| inode(seen));
         let metadata = Metadata {
             mode: seen.mode,
             uid: seen.uid,
@@ -193,7 +211,7 @@ impl Walk<'_> {
     fn inside(
         &mut self,
         inner: BorrowedFd<'_>,
-        of: &Waiting,
+        of: &Seen,
         path: &mut Vec<u8>,
         depth: usize,
     ) -> io::Result<()> {
@@ -247,6 +265,13 @@ impl Walk<'_> {
             SpecialFiles::Skip | SpecialFiles::Keep => self.found.skip(path),
         }
         Ok(None)
+    }
+}
+
+fn inode(seen: &Status) -> Inode {
+    Inode {
+        device: seen.device,
+        number: seen.inode,
     }
 }
 

@@ -10,7 +10,7 @@ use hull_erofs::tree::{
 
 use super::entries::is_content_before;
 use super::rules::{self, Verdict};
-use super::{Found, Inode, Kind, Opened, PATH_MAX, Reason, Rules, SpecialFiles};
+use super::{Found, Inode, Kind, NAME_MAX, Opened, PATH_MAX, Reason, Rules, SpecialFiles};
 
 /// Opens an object.
 type Open<'a> = &'a dyn Fn(&ObjectId) -> io::Result<File>;
@@ -106,6 +106,8 @@ impl<'a> Walk<'a> {
             self.found.skip(path);
         } else if depth > MAX_DEPTH || path.len() > PATH_MAX {
             self.found.refuse(path, Reason::TooDeep);
+        } else if name.len() > NAME_MAX {
+            self.found.refuse(path, Reason::LongName);
         } else if name.starts_with(b".wh.") {
             self.found.refuse(path, Reason::Whiteout);
         } else {

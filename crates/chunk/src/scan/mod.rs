@@ -27,6 +27,8 @@ pub use rules::{InvalidExclusion, Rules, SpecialFiles};
 
 /// The longest path in an image, in bytes.
 const PATH_MAX: usize = 4095;
+/// The longest name, in bytes.
+const NAME_MAX: usize = 255;
 
 /// What an entry is, with what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +130,12 @@ pub enum Reason {
         "it lies deeper than {MAX_DEPTH} directories, or its path is longer than {PATH_MAX} bytes"
     )]
     TooDeep,
+    /// Longer than a name in an image may be.
+    #[error("its name is longer than {NAME_MAX} bytes; rename or --exclude it")]
+    LongName,
+    /// Something else was put in place of a directory, or on it.
+    #[error("the directory changed while the root was read; stop what changes it and try again")]
+    Changed,
 }
 
 /// A root file system that was read.

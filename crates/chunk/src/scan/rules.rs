@@ -121,11 +121,18 @@ impl Rules {
             return;
         }
         for (name, mode) in SKELETON.iter().chain(&RUNTIME) {
-            if entries.find(name.as_bytes()).is_none() {
+            if entries.find(name.as_bytes()).is_none() && is_in_directory(entries, name) {
                 entries.insert_directory(name.as_bytes(), with_mode(*mode));
             }
         }
     }
+}
+
+/// Whether what a name is in is a directory: /var may be a symbolic link.
+fn is_in_directory(entries: &Entries, name: &str) -> bool {
+    let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let parent = entries.find(parent.as_bytes());
+    parent.is_some_and(|parent| entries.is_directory(parent))
 }
 
 fn with_mode(mode: u16) -> Metadata {

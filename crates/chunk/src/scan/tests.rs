@@ -204,6 +204,98 @@ fn an_operating_system_gets_the_directories_that_it_lacks() {
 }
 
 #[test]
+fn what_is_missing_is_not_made_below_something_that_is_no_directory() {
+    let root = Root::new();
+    symlink("sysroot/var", root.0.path().join("var")).unwrap();
+    fs::hard_link(root.0.path().join("var"), root.0.path().join("zvar")).unwrap();
+    let mut rules = Rules::default();
+    rules.skeleton = true;
+    let scan = root.scan(&rules);
+    assert!(scan.find(b"var/tmp").is_none());
+    let components = crate::components::Components::find(&scan, None).unwrap();
+    for name in [&b"var"[..], b"zvar"] {
+        assert!(components.of_entry(scan.find(name).unwrap()).is_some());
+    }
+}
+
+#[test]
+fn an_image_with_a_name_that_is_too_long_is_refused() {
+    use hull_erofs::tree::{Content, Leaf, Node};
+    let mut tree = Tree::default();
+    let leaf = tree.add_leaf(Leaf {
+        metadata: Metadata::default(),
+        content: Content::Fifo,
+    });
+    for length in [255, 256] {
+        let name = vec![b'A'; length].into_boxed_slice();
+        tree.root.entries.insert(name, Node::Leaf(leaf));
+    }
+    let open: OpenObject = Box::new(|_| Err(io::ErrorKind::NotFound.into()));
+    let mut rules = Rules::default();
+    rules.special_files = SpecialFiles::Keep;
+    let scan = Scan::read_image(tree, open, &rules).unwrap();
+    assert_eq!(scan.entries.len(), 2);
+    assert!(matches!(
+        scan.refusals[..],
+        [Refusal {
+            reason: Reason::LongName,
+            ..
+        }]
+    ));
+}
+
+mod order {
+    use std::collections::BTreeSet;
+
+    use hull_erofs::tree::Node;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Searches count on it.
+        #[test]
+        fn entries_come_in_the_order_of_their_paths(
+            paths in proptest::collection::vec("[-.a0]{1,2}x(/[-.a0]{1,2}x){0,3}", 1..14),
+            skeleton: bool,
+        ) {
+            let (root, mut tree) = (Root::new(), Tree::default());
+            let mut expected = BTreeSet::from([Vec::new()]);
+            for path in &paths {
+                fs::create_dir_all(root.0.path().join(path)).unwrap();
+                let mut directory = &mut tree.root;
+                let mut above = String::new();
+                for name in path.split('/') {
+                    above += if above.is_empty() { "" } else { "/" };
+                    above += name;
+                    expected.insert(above.clone().into_bytes());
+                    let inner = directory.entries.entry(name.as_bytes().into());
+                    let inner = inner.or_insert_with(|| Node::Directory(Box::default()));
+                    directory = match inner {
+                        Node::Directory(inner) => inner,
+                        Node::Leaf(_) => unreachable!("there are directories only"),
+                    };
+                }
+            }
+            let mut rules = Rules::default();
+            rules.skeleton = skeleton;
+            if skeleton {
+                for name in ["boot", "dev", "proc", "run", "sys", "sysroot", "tmp", "var", "var/tmp"] {
+                    expected.insert(name.as_bytes().to_vec());
+                }
+            }
+            let open: OpenObject = Box::new(|_| Err(io::ErrorKind::NotFound.into()));
+            for scan in [root.scan(&rules), Scan::read_image(tree, open, &rules).unwrap()] {
+                let found: Vec<Vec<u8>> = scan.entries.iter().map(|entry| entry.path.into_vec()).collect();
+                prop_assert_eq!(&found, &expected.iter().cloned().collect::<Vec<_>>());
+            }
+        }
+    }
+}
+
+#[test]
 fn a_file_that_changed_since_is_not_read() {
     let root = Root::new();
     root.file("file", b"one");
