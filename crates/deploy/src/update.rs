@@ -487,7 +487,7 @@ fn spool_error(error: SpoolError) -> PullError {
     SourceError::from(error).into()
 }
 
-/// What was pulled last is kept until it is staged, or another takes its place.
+/// What is given a name is kept until it is staged, or another takes its place.
 pub(crate) fn keeping(options: &PullOptions) -> PullOptions {
     PullOptions {
         ref_name: Some(cleanup::DOWNLOAD_REFERENCE.to_owned()),
