@@ -232,8 +232,8 @@ pub enum BlobError {
         /// What the content's digest is.
         actual: Box<Digest>,
     },
-    /// The part that an earlier run left is not what it was.
-    #[error("the part of {digest} that was kept from an earlier download is damaged")]
+    /// What is kept of it on this machine is not what it was.
+    #[error("the part of {digest} that is kept in the spool is damaged")]
     DamagedPart {
         /// The blob.
         digest: Digest,

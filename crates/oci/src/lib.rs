@@ -23,6 +23,7 @@ pub mod policy;
 pub mod progress;
 pub mod pull;
 pub mod push;
+mod read_ahead;
 pub mod reference;
 pub mod source;
 pub mod space;

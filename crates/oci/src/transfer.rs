@@ -1,17 +1,16 @@
 //! One layer's way from its source into the store.
 //!
 //! ```text
-//! source ─▶ digest ─▶ channel ─▶ decompress ─▶ channel ─▶ tar ─▶ record
-//!  └─── a thread ───┘            └ a thread ┘             └ caller ┘
-//!                                                            ├─▶ objects
-//!                                              threads of the whole pull
+//! source ─▶ digest ─▶ spool ─▶ channel ─▶ decompress ─▶ channel ─▶ tar ─▶ record
+//!  └─────── a thread ───────┘            └ a thread ┘             └ caller ┘
+//!                                                                    ├─▶ objects
+//!                                                      threads of the whole pull
 //! ```
 
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use hull_store::{Session, UnlinkedStream};
 
@@ -21,18 +20,14 @@ use crate::layer::{self, Feed, Memory, Piece, Workers};
 use crate::manifest::{Compression, Layer};
 use crate::progress::{Event, Progress};
 use crate::pull::PullError;
+use crate::read_ahead::{Abandoned, ReadAhead};
 use crate::source::{self, Blob, Source, SourceError};
 
-/// What the thread that reads is ahead by: so many pieces of so many bytes.
-const PIECES: usize = 8;
-const PIECE: usize = 256 << 10;
 /// What the thread that decompresses is ahead by, in buffers.
 const DECOMPRESSED: usize = 4;
 /// How much more is read of a blob that makes no sense, to learn whether it is the
 /// right one.
 const POST_MORTEM: u64 = 64 << 20;
-/// How long a failure elsewhere may go unnoticed.
-const CANCEL_WITHIN: Duration = Duration::from_millis(100);
 
 /// The layers of one pull on their way.
 pub(crate) struct Transfer<'a, 's> {
@@ -55,8 +50,9 @@ impl Transfer<'_, '_> {
     ) -> Result<UnlinkedStream, PullError> {
         let digest = layer.descriptor.digest;
         let abandoned = AtomicBool::new(false);
+        let ticket = blob.ticket();
         let mut blob = Watched {
-            inner: ReadAhead::start(blob, self.cancelled, &abandoned),
+            inner: ReadAhead::start(blob, ticket, self.cancelled, &abandoned),
             layer: place,
             bytes: 0,
             progress: self.progress,
@@ -162,93 +158,6 @@ impl Feed for Decompressed {
     }
 }
 
-/// The layer is not wanted any more, by its own importer.
-#[derive(Debug, thiserror::Error)]
-#[error("the import of the layer ended")]
-struct Abandoned;
-
-/// A reader whose content is fetched by a thread of its own.
-struct ReadAhead<'a> {
-    pieces: Receiver<io::Result<Vec<u8>>>,
-    current: io::Cursor<Vec<u8>>,
-    ended: bool,
-    cancelled: &'a AtomicBool,
-    abandoned: &'a AtomicBool,
-}
-
-impl<'a> ReadAhead<'a> {
-    fn start(
-        reader: impl Read + Send + 'static,
-        cancelled: &'a AtomicBool,
-        abandoned: &'a AtomicBool,
-    ) -> Self {
-        let (sender, pieces) = sync_channel(PIECES);
-        std::thread::spawn(move || pump(reader, &sender));
-        Self {
-            pieces,
-            current: io::Cursor::default(),
-            ended: false,
-            cancelled,
-            abandoned,
-        }
-    }
-
-    /// The next piece; an empty one is the end. A server that is silent does not
-    /// keep this from being cancelled.
-    fn receive(&self) -> io::Result<Vec<u8>> {
-        loop {
-            if self.cancelled.load(Ordering::Relaxed) {
-                return Err(io::Error::other("another layer failed"));
-            }
-            if self.abandoned.load(Ordering::Relaxed) {
-                return Err(io::Error::other(Abandoned));
-            }
-            match self.pieces.recv_timeout(CANCEL_WITHIN) {
-                Ok(piece) => return piece,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(io::Error::other("the thread that reads the blob died"));
-                }
-            }
-        }
-    }
-}
-
-/// Sends all of `reader` in pieces, at last an empty one, or an error. Ends as
-/// soon as nobody listens any more.
-fn pump(mut reader: impl Read, sender: &SyncSender<io::Result<Vec<u8>>>) {
-    let limit = u64::try_from(PIECE).expect("a quarter of a megabyte");
-    loop {
-        let mut piece = Vec::with_capacity(PIECE);
-        let result = (&mut reader).take(limit).read_to_end(&mut piece);
-        if !piece.is_empty() && sender.send(Ok(piece)).is_err() {
-            return;
-        }
-        let last = match result {
-            Ok(0) => Ok(Vec::new()),
-            Ok(_) => continue,
-            Err(error) => Err(error),
-        };
-        // That nobody listens any more is as well.
-        drop(sender.send(last));
-        return;
-    }
-}
-
-impl Read for ReadAhead<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let count = self.current.read(buffer)?;
-            if count > 0 || self.ended || buffer.is_empty() {
-                return Ok(count);
-            }
-            let piece = self.receive()?;
-            self.ended = piece.is_empty();
-            self.current = io::Cursor::new(piece);
-        }
-    }
-}
-
 /// Reports progress, and remembers how the blob ended.
 struct Watched<'a> {
     inner: ReadAhead<'a>,
@@ -324,68 +233,5 @@ impl Watched<'_> {
             },
             error => PullError::Source(error),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Gives pieces of changing length, then perhaps an error.
-    struct Jumpy {
-        content: Vec<u8>,
-        taken: usize,
-        fails: bool,
-    }
-
-    impl Read for Jumpy {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let left = &self.content[self.taken..];
-            if left.is_empty() && self.fails {
-                return Err(io::ErrorKind::ConnectionReset.into());
-            }
-            let count = left.len().min(buffer.len()).min(1 + self.taken % 97_000);
-            buffer[..count].copy_from_slice(&left[..count]);
-            self.taken += count;
-            Ok(count)
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
-        #[test]
-        fn reading_ahead_changes_neither_content_nor_end(length in 0usize..1_000_000, fails: bool) {
-            let content: Vec<u8> = (0..=250u8).cycle().take(length).collect();
-            let jumpy = Jumpy { content: content.clone(), taken: 0, fails };
-            let mut out = Vec::new();
-            let never = AtomicBool::new(false);
-            let result = ReadAhead::start(jumpy, &never, &never).read_to_end(&mut out);
-            prop_assert_eq!(result.is_err(), fails);
-            prop_assert!(out == content);
-        }
-    }
-
-    #[test]
-    fn a_reader_that_nobody_listens_to_ends() {
-        /// Has the sender dropped with it.
-        struct Endless {
-            _dropped: std::sync::mpsc::Sender<()>,
-        }
-        impl Read for Endless {
-            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-                Ok(buffer.len())
-            }
-        }
-        let (dropped, wait) = std::sync::mpsc::channel();
-        let never = AtomicBool::new(false);
-        drop(ReadAhead::start(
-            Endless { _dropped: dropped },
-            &never,
-            &never,
-        ));
-        // The sender goes with the reader, and the reader with its thread.
-        assert!(wait.recv().is_err());
     }
 }

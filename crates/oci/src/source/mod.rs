@@ -288,6 +288,29 @@ impl Ticket {
         self.part.as_ref().map_or(0, |part| part.resumed())
     }
 
+    /// How many of its bytes, from its begin, can be read back: those that were checked are among them.
+    pub(crate) fn kept(&self) -> u64 {
+        self.part.as_ref().map_or(0, |part| part.kept())
+    }
+
+    /// Reads what is kept of it, at `offset`.
+    pub(crate) fn read_back(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        match &self.part {
+            Some(part) => part.read_exact_at(bytes, offset),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// The error for when what was read back is not what was kept. The blob may come right
+    /// when it is fetched again.
+    pub(crate) fn damaged(&self) -> io::Error {
+        self.pieced.store(true, Ordering::Relaxed);
+        match &self.part {
+            Some(part) => io::Error::other(part.damaged()),
+            None => io::ErrorKind::InvalidData.into(),
+        }
+    }
+
     /// Removes what is kept of it: the layer is in the store, or the blob is wrong.
     pub(crate) fn remove_part(&self) -> Result<(), SpoolError> {
         match &self.part {

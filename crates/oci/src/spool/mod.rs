@@ -26,6 +26,7 @@ use hull_sys::durable;
 pub use self::leftovers::{Keep, Leftover};
 use self::part::Part;
 use self::reader::Spooled;
+use crate::digest::BlobError;
 use crate::manifest::Descriptor;
 use crate::source::Source;
 
@@ -169,6 +170,21 @@ impl PartHandle {
     /// How many bytes an earlier run had left.
     pub(crate) fn resumed(&self) -> u64 {
         self.resumed
+    }
+
+    /// How many bytes of the blob are in the part, from its begin.
+    pub(crate) fn kept(&self) -> u64 {
+        self.part.kept()
+    }
+
+    /// Reads what is in the part.
+    pub(crate) fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.part.read_exact_at(bytes, offset)
+    }
+
+    /// What is read is not what was written.
+    pub(crate) fn damaged(&self) -> BlobError {
+        self.part.damaged()
     }
 
     /// Removes the part: its layer is in the store, or it is of no use.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::record::Record;
-use crate::digest::{Digest, Hasher};
+use crate::digest::{BlobError, Digest, Hasher};
 use crate::manifest::Descriptor;
 
 /// A record is a few hundred bytes.
@@ -29,6 +30,8 @@ pub(super) struct Part {
     boot: Option<String>,
     /// Holds the lock.
     file: File,
+    /// So many bytes of the file are the blob's.
+    kept: AtomicU64,
     /// Set once it was removed: a reader that is about to end must not bring a record back.
     removed: Mutex<bool>,
 }
@@ -112,6 +115,7 @@ impl Part {
             descriptor: descriptor.clone(),
             boot: boot.map(str::to_owned),
             file,
+            kept: AtomicU64::new(0),
             removed: Mutex::new(false),
         };
         let left = match part.read()? {
@@ -119,6 +123,7 @@ impl Part {
             None => part.begin()?,
         };
         part.file.set_len(left.length)?;
+        part.kept.store(left.length, Ordering::Release);
         Ok(Some((part, left)))
     }
 
@@ -176,8 +181,29 @@ impl Part {
         self.file.read_at(buffer, offset)
     }
 
-    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+    pub(super) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    /// How many bytes of the blob the file has, from its begin.
+    pub(super) fn kept(&self) -> u64 {
+        self.kept.load(Ordering::Acquire)
+    }
+
+    /// Writes bytes of the blob that stand at `offset`, where those that are
+    /// [`kept`](Self::kept) end or before that.
+    pub(super) fn keep(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)?;
+        let end = offset + u64::try_from(bytes.len()).unwrap_or(0);
+        self.kept.store(end, Ordering::Release);
+        Ok(())
+    }
+
+    /// What is read is not what was written.
+    pub(super) fn damaged(&self) -> BlobError {
+        BlobError::DamagedPart {
+            digest: self.descriptor.digest,
+        }
     }
 
     /// Puts on disk what was written, then that it is.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use flate2::Crc;
 
 use super::part::{Left, Part};
-use crate::digest::{BlobError, VerifyingReader};
+use crate::digest::VerifyingReader;
 use crate::manifest::Descriptor;
 
 /// A record is written when so many bytes came since the last one, and so much time
@@ -31,13 +31,10 @@ pub(super) struct Spooled {
     hashed: u64,
     expected_crc: u32,
     crc: Crc,
-    /// The bytes that need not be written again.
-    written: u64,
     recorded: u64,
     recorded_at: Instant,
     /// The spool can't be written (its file system is full): the blob goes on without.
     given_up: bool,
-    digest_and_size: (crate::Digest, u64),
     rest: VerifyingReader<io::Chain<Tail, Box<dyn Read + Send>>>,
 }
 
@@ -88,11 +85,9 @@ impl Spooled {
             hashed: left.hashed,
             expected_crc: left.crc,
             crc: Crc::new(),
-            written: left.length,
             recorded: left.hashed,
             recorded_at: Instant::now(),
             given_up: false,
-            digest_and_size: (digest, size),
             rest: VerifyingReader::resume(tail.chain(rest), digest, size, left.hasher, left.hashed),
         }
     }
@@ -102,8 +97,7 @@ impl Spooled {
         let count = read_up_to(&self.part, buffer, &mut self.position, self.hashed)?;
         self.crc.update(&buffer[..count]);
         if self.position == self.hashed && self.crc.sum() != self.expected_crc {
-            let (digest, _) = self.digest_and_size;
-            return Err(io::Error::other(BlobError::DamagedPart { digest }));
+            return Err(io::Error::other(self.part.damaged()));
         }
         Ok(count)
     }
@@ -112,12 +106,11 @@ impl Spooled {
         let start = self.position;
         self.crc.update(bytes);
         self.position += u64::try_from(bytes.len()).unwrap_or(0);
-        if self.given_up || self.position <= self.written {
+        if self.given_up || self.position <= self.part.kept() {
             return;
         }
-        let kept = match self.part.write_at(bytes, start) {
+        let kept = match self.part.keep(bytes, start) {
             Ok(()) => {
-                self.written = self.position;
                 let is_far = self.position - self.recorded >= STEP_BYTES;
                 if is_far && self.recorded_at.elapsed() >= STEP_TIME {
                     self.checkpoint()
@@ -144,7 +137,7 @@ impl Spooled {
         let Some((seen, hasher)) = self.rest.seen() else {
             return Ok(());
         };
-        if seen != self.position || seen > self.written {
+        if seen != self.position || seen > self.part.kept() {
             return Ok(());
         }
         self.part.checkpoint(seen, self.crc.sum(), hasher)?;

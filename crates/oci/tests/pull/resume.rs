@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hull_oci::manifest::Compression;
+use hull_oci::progress::{Event, Progress};
 use hull_oci::spool::Keep;
-use hull_oci::{Digest, PullOptions, Spool};
+use hull_oci::{Digest, PullOptions, Pulled, Reference, Spool};
 
 use crate::faulty::{Answer, Fault, Faulty, Length, Request};
-use crate::image::{TestImage, three_layers};
+use crate::image::{self, TestImage, three_layers};
 use crate::local_store::{LocalStore, options, read, show};
 
 /// The layer that is large enough for the spool.
@@ -115,6 +117,80 @@ fn a_server_that_knows_no_ranges_is_read_from_the_begin_again() {
         let pulled = local.pull(&server.image("debian:stable")).unwrap();
         assert_whole(&local, &pulled);
     }
+}
+
+/// Keeps the import of a layer waiting until all of its blob is in the spool.
+struct Busy<'a> {
+    part: std::path::PathBuf,
+    length: u64,
+    then: &'a (dyn Fn(&std::path::Path) + Sync),
+    waited: AtomicUsize,
+}
+
+impl Progress for Busy<'_> {
+    fn report(&self, event: Event<'_>) {
+        let is_first = matches!(event, Event::LayerBytes { .. })
+            && self.waited.fetch_add(1, Ordering::SeqCst) == 0;
+        if !is_first {
+            return;
+        }
+        let length = || std::fs::metadata(&self.part).map_or(0, |file| file.len());
+        let started = std::time::Instant::now();
+        while length() < self.length {
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "{} bytes came",
+                length()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        (self.then)(&self.part);
+    }
+}
+
+/// Pulls an image of one layer of several MB, whose import waits until all of it came; gives
+/// what was asked of the server, and how many bytes it sent that are not of the layer.
+fn pull_busily(then: &(dyn Fn(&std::path::Path) + Sync)) -> (Vec<usize>, u64) {
+    let content: Vec<u8> = (0..3_000_000u32)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    let image = image::make(&image::Recipe {
+        layers: &[(Compression::None, image::tar(&[("large", &content)]))],
+        architecture: &image::host_architecture(),
+        version: "1",
+    });
+    let [digest] = image.layers[..] else { panic!() };
+    let length = u64::try_from(image.blobs[&digest].len()).unwrap();
+    let server = Faulty::new(image, |_, _| None);
+    let local = LocalStore::new();
+    let busy = Busy {
+        part: local.path(&format!("spool/sha256-{}", digest.to_hex())),
+        length,
+        then,
+        waited: AtomicUsize::new(0),
+    };
+    let reference = Reference::parse(&server.image("debian:stable")).unwrap();
+    let pulled: Pulled = hull_oci::pull(&local.store, &reference, &spooled(&local), &busy).unwrap();
+    let tree = pulled.image.tree(&local.store).unwrap();
+    assert!(read(&local.store, &tree, "large") == content);
+    assert_eq!(spool_files(&local), [""; 0]);
+    (offsets(&server, &digest), server.sent() - length)
+}
+
+#[test]
+fn a_busy_import_keeps_no_server_waiting() {
+    let (asked, others) = pull_busily(&|_| ());
+    assert_eq!(asked, [0]);
+    assert!(others < 100_000, "{others}");
+}
+
+#[test]
+fn what_was_damaged_while_it_waited_is_fetched_once_more() {
+    let (asked, _) = pull_busily(&|part| {
+        let file = std::fs::File::options().write(true).open(part).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"damage", 10_000_000).unwrap();
+    });
+    assert_eq!(asked, [0, 0]);
 }
 
 #[test]
