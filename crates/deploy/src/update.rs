@@ -7,7 +7,7 @@ use hull_boot::record::{DeploymentName, FILE_NAME, Operation, Record};
 use hull_oci::source::SourceError;
 use hull_oci::spool::SpoolError;
 use hull_oci::{Image, LoadError, Progress, PullError, PullOptions, Reference, Unnamed};
-use hull_store::{Session, StoreError};
+use hull_store::{Kind, Session, StoreError};
 use hull_sys::durable;
 
 use crate::cleanup::{self, CleanupError};
@@ -479,6 +479,14 @@ fn obtain(
         .ok_or(UpdateError::NothingDownloaded)?;
     let digest = downloaded.manifest_digest.parse();
     let digest = digest.map_err(|_| UpdateError::NothingDownloaded)?;
+    // A power cut can leave the record of one image beside the name of another: what has no
+    // name may be gone.
+    let kept = session
+        .store()
+        .find_ref(Kind::Stream, cleanup::DOWNLOAD_REFERENCE)?;
+    if kept != Some(hull_oci::image::manifest_stream(&digest)) {
+        return Err(UpdateError::NothingDownloaded);
+    }
     let image = Image::load(session.store(), &digest)?;
     Ok(Obtained::Named(Box::new(image)))
 }

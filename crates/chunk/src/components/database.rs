@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use crate::scan::{FullPath, Scan};
 
-/// The longest file of a database that is text, in bytes.
-const FILE_MAX: u64 = 256 * 1024 * 1024;
+/// The longest file of a database that is text, in MiB.
+const FILE_MAX: u64 = 256;
 
 /// A package database that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,13 @@ impl DatabaseError {
 
 /// A file of a database; nothing where there is none, or it is not part of the image.
 pub(super) fn read_file(scan: &Scan, path: &[u8]) -> Result<Option<Vec<u8>>, DatabaseError> {
-    scan.read_start(path, FILE_MAX)
+    let limit = FILE_MAX << 20;
+    let size = scan.find(path).and_then(|place| scan.entries.size(place));
+    if size.is_some_and(|size| size > limit) {
+        let reason = format!("it is longer than {FILE_MAX} MiB");
+        return Err(DatabaseError::new(path, reason));
+    }
+    scan.read_start(path, limit)
         .map_err(|error| DatabaseError::new(path, error))
 }
 

@@ -216,6 +216,22 @@ fn the_author_of_the_image_has_the_first_word() {
 }
 
 #[test]
+fn a_database_that_is_too_long_is_refused_and_not_cut() {
+    let root = Root::new();
+    root.file("var/lib/dpkg/status", b"Package: a\n");
+    let status = fs::File::options()
+        .write(true)
+        .open(root.at("var/lib/dpkg/status"));
+    status.unwrap().set_len((256 << 20) + 1).unwrap();
+    let ComponentsError::Database(error) = Components::find(&root.scan(), None).unwrap_err() else {
+        panic!("another error");
+    };
+    assert!(error.to_string().starts_with("/var/lib/dpkg/status: "));
+    let reason = std::error::Error::source(&error).unwrap();
+    assert_eq!(reason.to_string(), "it is longer than 256 MiB");
+}
+
+#[test]
 fn attributes_that_contradict_each_other_are_refused() {
     let root = Root::new();
     root.file("a", b"").file("b", b"");

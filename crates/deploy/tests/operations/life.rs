@@ -1,5 +1,6 @@
 //! The life of a machine: what upgrades, switches and rollbacks do.
 
+use std::io::Write;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -127,6 +128,34 @@ fn a_download_waits_until_it_is_asked_for() {
     let outcome = update::update(&world.machine(), &request, &Silent).unwrap();
     assert!(matches!(outcome, Outcome::Staged(_)));
     assert_eq!(world.next_version(), "2");
+}
+
+#[test]
+fn a_download_whose_record_was_lost_with_the_power_has_to_be_made_again() {
+    let world = World::running();
+    let record = world.path().join("root/state/downloaded.json");
+    let download = |version| {
+        world.publish(&recipe(version));
+        let mut request = world.request(Goal::Upgrade);
+        request.download_only = true;
+        update::update(&world.machine(), &request, &Silent).unwrap();
+    };
+    download("2");
+    let earlier = std::fs::read(&record).unwrap();
+    download("3");
+    // The image has its name, and the record is still that of the one before.
+    std::fs::File::create(&record)
+        .unwrap()
+        .write_all(&earlier)
+        .unwrap();
+    cleanup::collect(&world.machine()).unwrap();
+    let mut request = world.request(Goal::Upgrade);
+    request.from_downloaded = true;
+    let error = update::update(&world.machine(), &request, &Silent).unwrap_err();
+    assert!(matches!(error, UpdateError::NothingDownloaded), "{error}");
+    download("3");
+    update::update(&world.machine(), &request, &Silent).unwrap();
+    assert_eq!(world.next_version(), "3");
 }
 
 /// Somebody who switches the machine while an upgrade is pulling.
