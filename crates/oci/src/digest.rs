@@ -275,7 +275,7 @@ pub struct VerifyingReader<R> {
 #[derive(Debug)]
 enum State {
     Reading(Hasher),
-    Verified,
+    Verified(Hasher),
     Failed(BlobError),
 }
 
@@ -303,12 +303,17 @@ impl<R: Read> VerifyingReader<R> {
         }
     }
 
-    /// The bytes seen so far, and the hasher that took them in; none after the end.
+    /// The bytes seen so far, and the hasher that took them in; none when they are wrong.
     pub(crate) fn seen(&self) -> Option<(u64, &Hasher)> {
         match &self.state {
-            State::Reading(hasher) => Some((self.seen, hasher)),
-            State::Verified | State::Failed(_) => None,
+            State::Reading(hasher) | State::Verified(hasher) => Some((self.seen, hasher)),
+            State::Failed(_) => None,
         }
+    }
+
+    /// Whether the end came, and length and digest were right.
+    pub(crate) fn is_verified(&self) -> bool {
+        matches!(self.state, State::Verified(_))
     }
 
     fn conclude(&mut self) -> io::Result<usize> {
@@ -328,8 +333,8 @@ impl<R: Read> VerifyingReader<R> {
                     actual: Box::new(actual),
                 });
             }
+            self.state = State::Verified(hasher.clone());
         }
-        self.state = State::Verified;
         Ok(0)
     }
 
@@ -343,7 +348,7 @@ impl<R: Read> Read for VerifyingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let hasher = match &mut self.state {
             State::Reading(hasher) => hasher,
-            State::Verified => return Ok(0),
+            State::Verified(_) => return Ok(0),
             State::Failed(error) => return Err(io::Error::other(error.clone())),
         };
         if buffer.is_empty() {

@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
 };
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use flate2::Crc;
 
@@ -26,6 +27,10 @@ const PIECES: usize = 8;
 const PIECE: usize = 256 << 10;
 /// How long a failure elsewhere may go unnoticed.
 const CANCEL_WITHIN: Duration = Duration::from_millis(100);
+
+/// When a layer is still being imported so long after its blob came whole, that is recorded:
+/// after a power cut the blob need not come again.
+const RECORD_AFTER: Duration = Duration::from_secs(10);
 
 /// The layer is not wanted any more, by its own importer.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +80,7 @@ impl<'a> ReadAhead<'a> {
             ticket: ticket.clone(),
             position: 0,
         };
-        std::thread::spawn(move || pump.run(reader));
+        thread::spawn(move || pump.run(reader));
         Self {
             pieces,
             places,
@@ -115,11 +120,10 @@ impl<'a> ReadAhead<'a> {
 
     fn read_back(&self, kept: &KeptPiece) -> io::Result<Vec<u8>> {
         let mut piece = vec![0; kept.length];
-        self.ticket.read_back(&mut piece, kept.offset)?;
-        if crc_of(&piece) != kept.crc {
-            return Err(self.ticket.damaged());
+        match self.ticket.read_back(&mut piece, kept.offset) {
+            Ok(()) if crc_of(&piece) == kept.crc => Ok(piece),
+            _ => Err(self.ticket.damaged()),
         }
-        Ok(piece)
     }
 }
 
@@ -164,10 +168,27 @@ impl Pump {
                 Ok(_) => continue,
                 Err(error) => Err(error),
             };
+            let is_whole = last.is_ok();
             // That nobody listens any more is as well.
             drop(self.pieces.send(last));
+            drop(reader);
+            if is_whole && self.ticket.kept() > 0 {
+                self.wait_for_import();
+            }
             return;
         }
+    }
+
+    /// Waits until nobody listens any more; not for long.
+    fn wait_for_import(&self) {
+        let whole_at = Instant::now();
+        while whole_at.elapsed() < RECORD_AFTER {
+            thread::sleep(CANCEL_WITHIN);
+            if let Err(TrySendError::Disconnected(())) = self.places.try_send(()) {
+                return;
+            }
+        }
+        self.ticket.record_whole();
     }
 
     fn send(&mut self, piece: Vec<u8>) -> Result<(), Unwanted> {

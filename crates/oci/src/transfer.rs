@@ -63,7 +63,7 @@ impl Transfer<'_, '_> {
             Ok(imported) => imported,
             Err(error) => return Err(blob.explain(digest, self.source, error)),
         };
-        if !blob.ended {
+        if !blob.ended || blob.failure.is_some() {
             return Err(PullError::NotRead {
                 place: self.source.place(),
                 layer: digest,

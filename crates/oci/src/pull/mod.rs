@@ -547,7 +547,7 @@ impl Pull<'_> {
     }
 
     /// Fetches one layer. What was put together from parts, or came from a mirror, and
-    /// proves wrong is fetched once more from its begin.
+    /// proves wrong is fetched once more from its begin; without the spool, where that damaged it.
     fn fetch_layer(
         &self,
         transfer: &Transfer<'_, '_>,
@@ -555,8 +555,9 @@ impl Pull<'_> {
         layer: &Layer,
     ) -> Result<Came, PullError> {
         let mut is_last = false;
+        let mut spool = self.spool;
         loop {
-            let blob = source::kept_blob(self.source, &layer.descriptor, self.spool)?;
+            let blob = source::kept_blob(self.source, &layer.descriptor, spool)?;
             let ticket = blob.ticket();
             let error = match transfer.import(place, layer, blob) {
                 Ok(record) => {
@@ -568,11 +569,19 @@ impl Pull<'_> {
                     });
                 }
                 Err(error) if error.is_about_content() => error,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    ticket.record_whole();
+                    return Err(error);
+                }
             };
             ticket.remove_part().map_err(SourceError::Spool)?;
-            let elsewhere = self.source.distrust(&layer.descriptor);
-            if is_last || !(elsewhere || ticket.is_pieced()) {
+            let again = if ticket.is_damaged() {
+                spool = None;
+                true
+            } else {
+                self.source.distrust(&layer.descriptor) || ticket.is_pieced()
+            };
+            if is_last || !again {
                 return Err(error);
             }
             is_last = true;

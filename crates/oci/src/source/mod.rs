@@ -301,13 +301,24 @@ impl Ticket {
         }
     }
 
-    /// The error for when what was read back is not what was kept. The blob may come right
-    /// when it is fetched again.
+    /// The error for when what is kept cannot be read back as it was.
     pub(crate) fn damaged(&self) -> io::Error {
-        self.pieced.store(true, Ordering::Relaxed);
         match &self.part {
             Some(part) => io::Error::other(part.damaged()),
             None => io::ErrorKind::InvalidData.into(),
+        }
+    }
+
+    /// Whether there was such an error: it says nothing of where the blob came from.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.part.as_ref().is_some_and(|part| part.is_damaged())
+    }
+
+    /// Puts on disk that the blob came whole, if it did, for when its layer is not in the
+    /// store, or not soon. Without that record, the one before holds.
+    pub(crate) fn record_whole(&self) {
+        if let Some(part) = &self.part {
+            part.record_whole().ok();
         }
     }
 

@@ -187,6 +187,16 @@ impl PartHandle {
         self.part.damaged()
     }
 
+    /// Whether something of the part could not be read as it was written.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.part.is_damaged()
+    }
+
+    /// Puts on disk that the blob came whole, if it did: its layer is not in the store, or not soon.
+    pub(crate) fn record_whole(&self) -> io::Result<()> {
+        self.part.record_whole()
+    }
+
     /// Removes the part: its layer is in the store, or it is of no use.
     pub(crate) fn remove(&self) -> Result<(), SpoolError> {
         self.part

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,10 @@ pub(super) struct Part {
     file: File,
     /// So many bytes of the file are the blob's.
     kept: AtomicU64,
+    /// The blob came whole, and no record says so yet.
+    whole: Mutex<Option<Whole>>,
+    /// What was read back is not what was written.
+    is_damaged: AtomicBool,
     /// Set once it was removed: a reader that is about to end must not bring a record back.
     removed: Mutex<bool>,
 }
@@ -45,6 +49,14 @@ pub(super) struct Left {
     pub(super) crc: u32,
     /// So many bytes of the file are the blob's.
     pub(super) length: u64,
+    pub(super) hasher: Hasher,
+}
+
+/// A blob of which every byte is in the file, and right.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) length: u64,
+    pub(super) crc: u32,
     pub(super) hasher: Hasher,
 }
 
@@ -116,6 +128,8 @@ impl Part {
             boot: boot.map(str::to_owned),
             file,
             kept: AtomicU64::new(0),
+            whole: Mutex::new(None),
+            is_damaged: AtomicBool::new(false),
             removed: Mutex::new(false),
         };
         let left = match part.read()? {
@@ -199,10 +213,34 @@ impl Part {
         Ok(())
     }
 
-    /// What is read is not what was written.
+    /// The error for what is read and is not what was written, or cannot be read.
     pub(super) fn damaged(&self) -> BlobError {
+        self.is_damaged.store(true, Ordering::Relaxed);
         BlobError::DamagedPart {
             digest: self.descriptor.digest,
+        }
+    }
+
+    /// Whether there was such an error.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.is_damaged.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the blob is whole. Whether that is worth a write to disk shows when its layer is imported.
+    pub(super) fn is_whole(&self, whole: Whole) {
+        *self.whole.lock().unwrap_or_else(PoisonError::into_inner) = Some(whole);
+    }
+
+    /// Records that the blob is whole, if it is.
+    pub(super) fn record_whole(&self) -> io::Result<()> {
+        let whole = self
+            .whole
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match whole {
+            Some(whole) => self.checkpoint(whole.length, whole.crc, &whole.hasher),
+            None => Ok(()),
         }
     }
 

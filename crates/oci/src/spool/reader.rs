@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Crc;
 
-use super::part::{Left, Part};
+use super::part::{Left, Part, Whole};
 use crate::digest::VerifyingReader;
 use crate::manifest::Descriptor;
 
@@ -57,10 +57,11 @@ fn read_up_to(part: &Part, buffer: &mut [u8], position: &mut u64, end: u64) -> i
     if room == 0 {
         return Ok(0);
     }
-    let count = part.read_at(&mut buffer[..room], *position)?;
-    if count == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
+    let count = match part.read_at(&mut buffer[..room], *position) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+        Ok(0) | Err(_) => return Err(io::Error::other(part.damaged())),
+        Ok(count) => count,
+    };
     *position += u64::try_from(count).unwrap_or(0);
     Ok(count)
 }
@@ -125,11 +126,27 @@ impl Spooled {
         self.given_up = kept.is_err();
     }
 
-    /// Records what came, for the next try.
+    /// Records what came, for the next try. There is none of a blob that came whole, unless its
+    /// import fails.
     fn leave(&mut self) {
-        if !self.given_up && self.position > self.recorded {
+        if self.rest.is_verified() {
+            self.leave_whole();
+        } else if !self.given_up && self.position > self.recorded {
             // Without the new record, the one before holds.
             self.given_up = self.checkpoint().is_err();
+        }
+    }
+
+    fn leave_whole(&self) {
+        if let Some((length, hasher)) = self.rest.seen()
+            && length <= self.part.kept()
+            && length > self.recorded
+        {
+            self.part.is_whole(Whole {
+                length,
+                crc: self.crc.sum(),
+                hasher: hasher.clone(),
+            });
         }
     }
 

@@ -194,6 +194,71 @@ fn what_was_damaged_while_it_waited_is_fetched_once_more() {
 }
 
 #[test]
+fn what_cannot_be_read_back_is_fetched_once_more() {
+    let (asked, _) = pull_busily(&|part| {
+        let file = std::fs::File::options().write(true).open(part).unwrap();
+        file.set_len(10_000_000).unwrap();
+    });
+    assert_eq!(asked, [0, 0]);
+}
+
+/// The layer waits whole in the spool when another one fails; then the machine is switched off.
+#[test]
+fn a_layer_that_came_whole_is_known_after_a_power_cut() {
+    let content: Vec<u8> = (0..3_000_000u32)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    let image = image::make(&image::Recipe {
+        layers: &[
+            (Compression::None, image::tar(&[("large", &content)])),
+            (Compression::None, image::tar(&[("small", b"small")])),
+        ],
+        architecture: &image::host_architecture(),
+        version: "1",
+    });
+    let [large, small] = image.layers[..] else {
+        panic!()
+    };
+    let length = image.blobs[&large].len();
+    let local = LocalStore::new();
+    let part = local.path(&format!("spool/sha256-{}", large.to_hex()));
+    let (came, failing) = std::sync::mpsc::channel();
+    let (came, failing) = (std::sync::Mutex::new(came), std::sync::Mutex::new(failing));
+    let failed = AtomicUsize::new(0);
+    let server = Faulty::new(image, move |request, _| {
+        let fails = is_about(request, &small) && failed.fetch_add(1, Ordering::SeqCst) == 0;
+        fails.then(|| {
+            failing.lock().unwrap().recv().unwrap();
+            Answer::status(404)
+        })
+    });
+    let busy = Busy {
+        part: part.clone(),
+        length: u64::try_from(length).unwrap(),
+        then: &|_| {
+            came.lock().unwrap().send(()).unwrap();
+            std::thread::sleep(Duration::from_secs(1));
+        },
+        waited: AtomicUsize::new(0),
+    };
+    let name = server.image("debian:stable");
+    let reference = Reference::parse(&name).unwrap();
+    let options = spooled(&local);
+    hull_oci::pull(&local.store, &reference, &options, &busy).unwrap_err();
+
+    let record = part.with_extension("json");
+    let mut value: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    assert_eq!(value["bytes"], length);
+    value["boot"] = "another".into();
+    put(&record, value.to_string().as_bytes());
+    let pulled = local.pull_with(&name, &options).unwrap();
+    let tree = pulled.image.tree(&local.store).unwrap();
+    assert!(read(&local.store, &tree, "large") == content);
+    assert_eq!(offsets(&server, &large), [0]);
+}
+
+#[test]
 fn a_blob_that_ends_early_again_and_again_is_given_up_on() {
     let image = three_layers("1");
     let (digest, _) = large(&image);
