@@ -621,11 +621,11 @@ fn the_last_of_two_values_of_an_attribute_wins() {
 fn a_directory_of_very_many_entries_is_merged() {
     let scratch = Scratch::new();
     let mut bytes = Vec::new();
-    for number in 0..200_000 {
+    for number in 0..1_000_000 {
         bytes.extend(file(format!("d/{number}"), "").blocks());
     }
     let tree = scratch.merge(&[bytes]);
-    assert_eq!(tree.directory(b"d").unwrap().entries.len(), 200_000);
+    assert_eq!(tree.directory(b"d").unwrap().entries.len(), 1_000_000);
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! Layers in a store in a temporary directory.
 
 mod archive;
+mod breakouts;
 mod hostile;
 mod importing;
 mod merging;
 mod model;
 mod programs;
 mod reading;
+mod sizes;
+mod ways_out;
 
 use std::os::fd::OwnedFd;
 
