@@ -6,7 +6,6 @@ use crate::build::BuildError;
 use crate::components::ComponentsError;
 use crate::image::{LayoutError, PreviousError, SettingsError};
 use crate::layer::LayerError;
-use crate::plan_file::PlanFileError;
 use crate::report::CompareError;
 use crate::scan::{InvalidExclusion, Refusal, ScanError};
 use crate::selinux::SelinuxError;
@@ -33,9 +32,6 @@ pub enum ChunkError {
     /// The previous image.
     #[error(transparent)]
     Previous(#[from] PreviousError),
-    /// A plan that was given.
-    #[error(transparent)]
-    Plan(#[from] PlanFileError),
     /// What the image says of itself.
     #[error(transparent)]
     Settings(#[from] SettingsError),

@@ -145,6 +145,17 @@ pub(crate) enum Failure {
         #[source]
         source: io::Error,
     },
+    /// A file that was named is not what it should be.
+    #[error("{path} cannot be used with {option}")]
+    Unusable {
+        /// The file.
+        path: String,
+        /// The option that names it.
+        option: &'static str,
+        /// The reason.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// An option has a value that makes no sense.
     #[error("{option} cannot be used: {reason}")]
     Refused {

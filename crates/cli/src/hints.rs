@@ -82,7 +82,8 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
         | Failure::Write { .. }
         | Failure::Load(_)
         | Failure::Storage(_)
-        | Failure::Read { .. } => (None, FAILED),
+        | Failure::Read { .. }
+        | Failure::Unusable { .. } => (None, FAILED),
     }
 }
 

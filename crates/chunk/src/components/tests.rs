@@ -45,10 +45,25 @@ impl Root {
 
     /// What dpkg's database lists for a package.
     fn list(&self, package: &str, list: &str) -> &Self {
+        if !self.at("var/lib/dpkg/status").exists() {
+            self.file("var/lib/dpkg/status", b"");
+        }
         self.file(
             &format!("var/lib/dpkg/info/{package}.list"),
             list.as_bytes(),
         )
+    }
+
+    /// The path and the reason for which a package database is refused.
+    fn refusal(&self) -> (String, String) {
+        let error = Components::find(&self.scan(), None).unwrap_err();
+        let ComponentsError::Database(error) = error else {
+            panic!("another error: {error}");
+        };
+        let text = error.to_string();
+        let (path, _) = text.split_once(": ").unwrap();
+        let reason = std::error::Error::source(&error).unwrap();
+        (path.to_owned(), reason.to_string())
     }
 
     fn scan(&self) -> Scan {
@@ -223,12 +238,9 @@ fn a_database_that_is_too_long_is_refused_and_not_cut() {
         .write(true)
         .open(root.at("var/lib/dpkg/status"));
     status.unwrap().set_len((256 << 20) + 1).unwrap();
-    let ComponentsError::Database(error) = Components::find(&root.scan(), None).unwrap_err() else {
-        panic!("another error");
-    };
-    assert!(error.to_string().starts_with("/var/lib/dpkg/status: "));
-    let reason = std::error::Error::source(&error).unwrap();
-    assert_eq!(reason.to_string(), "it is longer than 256 MiB");
+    let (path, reason) = root.refusal();
+    assert_eq!(path, "/var/lib/dpkg/status");
+    assert_eq!(reason, "it is longer than 256 MiB");
 }
 
 #[test]
@@ -314,12 +326,46 @@ fn times_are_those_of_packages_or_fixed() {
 }
 
 #[test]
-fn a_database_that_is_no_database_claims_nothing() {
+fn a_list_that_leads_nowhere_claims_nothing() {
     let root = Root::new();
     root.file("usr/bin/a", b"").file("etc/x", b"");
-    root.file("var/lib/dpkg/status", &[0xff, 0, b'\n', b':'])
-        .file("var/lib/dpkg/info/a.md5sums", b"\xff\n\n")
-        .file("var/lib/dpkg/diversions", b"/one line");
-    root.list("a", "\u{0}\n//\n/..\n/usr/bin/../../..\n");
+    root.file("var/lib/dpkg/info/a.md5sums", b"\xff\n\n");
+    root.list("a", "//\n/..\n/usr/bin/../../..\n");
     root.assert(&[("usr/bin/a", REST), ("etc/x", REST)]);
+}
+
+#[test]
+fn a_database_of_dpkg_that_is_damaged_is_refused_with_its_path() {
+    let status = "Package: a\nStatus: install ok installed\n";
+    let zeros = "\0\0\0\0";
+    for (file, content, reason) in [
+        ("status", zeros, "line 1: no field, nor what continues one"),
+        (
+            "info/a.list",
+            "",
+            "it is empty, and the package is installed",
+        ),
+        ("info/a.list", zeros, "line 1: no path"),
+        (
+            "diversions",
+            "/one line",
+            "line 1: a diversion has three lines",
+        ),
+        (
+            "status.d/b",
+            zeros,
+            "line 1: no field, nor what continues one",
+        ),
+    ] {
+        let root = Root::new();
+        root.file("var/lib/dpkg/status", status.as_bytes());
+        root.list("a", "/.\n");
+        let path = format!("var/lib/dpkg/{file}");
+        root.file(&path, content.as_bytes());
+        assert_eq!(root.refusal(), (format!("/{path}"), reason.to_owned()));
+    }
+    let root = Root::new();
+    root.list("a", "/.\n");
+    fs::remove_file(root.at("var/lib/dpkg/status")).unwrap();
+    assert_eq!(root.refusal().0, "/var/lib/dpkg/status");
 }

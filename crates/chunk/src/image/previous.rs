@@ -172,3 +172,37 @@ pub fn plan_of(manifest: &Manifest) -> Option<Plan> {
     let known = layers.iter().any(|layer| !layer.is_empty());
     known.then_some(Plan { layers })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_annotations_of_each_tool_say_what_a_layer_holds() {
+        let digest = Digest::sha256(b"");
+        let manifest = |key: &str, text: &str| {
+            let layer = serde_json::json!({
+                "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": 0,
+                "annotations": {key: text},
+            });
+            let config = serde_json::json!({
+                "mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": 2,
+            });
+            let manifest =
+                serde_json::json!({"schemaVersion": 2, "config": config, "layers": [layer]});
+            match Document::parse(manifest.to_string().as_bytes(), None).unwrap() {
+                Document::Manifest(manifest) => manifest,
+                Document::Index(_) => panic!(),
+            }
+        };
+        for (key, text) in [
+            (COMPONENTS, "rpm/a,rpm/b"),
+            ("ostree.components", "rpm/a,rpm/b"),
+            ("org.chunkah.component", "rpm/a rpm/b"),
+        ] {
+            let plan = plan_of(&manifest(key, text)).unwrap();
+            assert_eq!(plan.layers, [["rpm/a", "rpm/b"]], "{key}");
+        }
+        assert_eq!(plan_of(&manifest("another", "rpm/a")), None);
+    }
+}

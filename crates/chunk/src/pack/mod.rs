@@ -11,6 +11,7 @@
 //! more or less moves that one only.
 
 mod cost;
+mod foreign;
 mod fresh;
 mod stable;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub use self::cost::expected_download;
+pub use self::foreign::{in_our_names, known};
 pub use self::fresh::fresh;
 pub use self::stable::stable;
 use crate::frequency::Frequency;

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use hull_erofs::tree::{Device, MAX_DEPTH, Metadata, Timestamp, Xattrs};
 use hull_sys::status::{Mount, Status};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
 
 use super::entries::is_content_before;
 use super::rules::{self, Verdict};
@@ -245,7 +245,11 @@ impl Walk<'_> {
         let device = Device { major, minor };
         let special = match seen.kind {
             FileType::Directory => return Ok(Some(Kind::Directory)),
-            FileType::RegularFile => return Ok(Some(Kind::Regular(seen.size))),
+            FileType::RegularFile => {
+                // Before any work: its content is read much later.
+                rustix::fs::accessat(dir, name, Access::READ_OK, AtFlags::EACCESS)?;
+                return Ok(Some(Kind::Regular(seen.size)));
+            }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(dir, name, Vec::new())?;
                 return Ok(Some(Kind::Symlink(target.into_bytes().into_boxed_slice())));

@@ -9,6 +9,7 @@ mod containers;
 mod world;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -266,6 +267,41 @@ fn what_cannot_be_part_of_an_image_is_listed_with_its_path_before_any_work() {
             assert!(told.contains(&format!("{path}: ")), "{path}: {told}");
         }
     }
+    assert!(!world.at("out").exists());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_refused_before_any_work() {
+    let world = World::new();
+    for name in ["etc/secret", "usr/bin/hidden"] {
+        let path = world.at(&format!("root/{name}"));
+        fs::write(&path, "of root alone").expect("there is room");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    }
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(world.at(""), open).expect("it is ours");
+    let mut nobody = Command::new("setpriv");
+    nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    nobody.arg(env!("CARGO_BIN_EXE_hull"));
+    nobody.args(["chunk", "--check", "--rootfs", &world.text("root")]);
+    let output = run(&mut nobody);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    for path in ["/etc/secret", "/usr/bin/hidden"] {
+        assert!(told.contains(path), "{told}");
+    }
+}
+
+#[test]
+fn a_plan_that_is_none_is_named() {
+    let world = World::new();
+    fs::write(world.at("plan.json"), "{").expect("there is room");
+    let output = run(world
+        .chunk(&world.image("out"))
+        .args(["--plan", &world.text("plan.json")]));
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("plan.json cannot be used"), "{told}");
     assert!(!world.at("out").exists());
 }
 

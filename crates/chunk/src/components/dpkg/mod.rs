@@ -3,12 +3,12 @@
 mod changelog;
 mod status;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::{self, Read};
 
 use hull_erofs::tree::Timestamp;
 
-use self::status::Stanza;
+use self::status::{Diversions, Stanza};
 use super::claims::Claims;
 use super::database::{DatabaseError, beginning, children, join, read_file};
 use super::history::History;
@@ -19,9 +19,6 @@ use crate::scan::Scan;
 const DATABASE: &[u8] = b"var/lib/dpkg";
 /// The longest changelog that is read, in bytes; its newest entries come first.
 const CHANGELOG_MAX: u64 = 1024 * 1024;
-
-/// What was moved out of the way of another package's file.
-type Diversions = BTreeMap<Vec<u8>, (Vec<u8>, Vec<u8>)>;
 
 /// A package with its paths as the database spells them.
 struct Listed {
@@ -41,7 +38,7 @@ pub(super) fn claim(claims: &mut Claims<'_>) -> Result<(), DatabaseError> {
     let database = &scan.entries.path(database);
     let listed = read(scan, database)?;
     let diversions = match read_file(scan, &join(database, b"diversions"))? {
-        Some(text) => status::diversions(&text),
+        Some(text) => parsed(database, b"diversions", status::diversions(&text))?,
         None => Diversions::new(),
     };
     let places: Vec<usize> = listed
@@ -62,9 +59,11 @@ pub(super) fn claim(claims: &mut Claims<'_>) -> Result<(), DatabaseError> {
 
 /// Reads the database: `info` with `status`, and `status.d` of images without dpkg.
 fn read(scan: &Scan, database: &[u8]) -> Result<Vec<Listed>, DatabaseError> {
-    let status = read_file(scan, &join(database, b"status"))?.unwrap_or_default();
+    let status = read_file(scan, &join(database, b"status"))?;
+    let has_status = status.is_some();
+    let stanzas = status::stanzas(&status.unwrap_or_default());
     let mut sources: HashMap<(Vec<u8>, Vec<u8>), Stanza> = HashMap::new();
-    for stanza in status::stanzas(&status) {
+    for stanza in parsed(database, b"status", stanzas)? {
         let key = |architecture: &[u8]| (stanza.package.clone(), architecture.to_vec());
         sources.insert(key(&stanza.architecture), stanza.clone());
         sources.insert(key(b""), stanza);
@@ -75,6 +74,10 @@ fn read(scan: &Scan, database: &[u8]) -> Result<Vec<Listed>, DatabaseError> {
         let Some(stem) = name.strip_suffix(b".list") else {
             continue;
         };
+        if !has_status {
+            let reason = "it is missing, and lists of packages are there";
+            return Err(DatabaseError::new(&join(database, b"status"), reason));
+        }
         let prefix = join(&info, &[stem, b"."].concat());
         let mut parts = stem.splitn(2, |&byte| byte == b':').map(<[u8]>::to_vec);
         let package = parts.next().unwrap_or_default();
@@ -83,10 +86,18 @@ fn read(scan: &Scan, database: &[u8]) -> Result<Vec<Listed>, DatabaseError> {
             source: package.clone(),
             package,
             architecture: key.1,
+            is_installed: false,
         });
+        let list = read_file(scan, &join(&info, name))?.unwrap_or_default();
+        parsed(&info, name, status::check_list(&list))?;
+        if list.is_empty() && stanza.is_installed {
+            // Every package has the root, at least.
+            let reason = "it is empty, and the package is installed";
+            return Err(DatabaseError::new(&join(&info, name), reason));
+        }
         listed.push(Listed {
             stanza,
-            list: read_file(scan, &join(&info, name))?.unwrap_or_default(),
+            list,
             sums: read_file(scan, &[&prefix[..], b"md5sums"].concat())?.unwrap_or_default(),
             prefix,
         });
@@ -98,7 +109,8 @@ fn read(scan: &Scan, database: &[u8]) -> Result<Vec<Listed>, DatabaseError> {
         }
         let prefix = join(&single, name);
         let text = read_file(scan, &prefix)?.unwrap_or_default();
-        let Some(stanza) = status::stanzas(&text).into_iter().next() else {
+        let stanzas = parsed(&single, name, status::stanzas(&text))?;
+        let Some(stanza) = stanzas.into_iter().next() else {
             continue;
         };
         let sums = read_file(scan, &[&prefix[..], b".md5sums"].concat())?.unwrap_or_default();
@@ -110,6 +122,15 @@ fn read(scan: &Scan, database: &[u8]) -> Result<Vec<Listed>, DatabaseError> {
         });
     }
     Ok(listed)
+}
+
+/// What a file of the database says, unless it is damaged.
+fn parsed<T>(
+    directory: &[u8],
+    name: &[u8],
+    said: Result<T, status::Damage>,
+) -> Result<T, DatabaseError> {
+    said.map_err(|damage| DatabaseError::new(&join(directory, name), damage))
 }
 
 /// Claims what a package lists.

@@ -64,7 +64,11 @@ pub(super) fn settings(mut settings: Settings, args: &Chunk) -> Result<Settings,
         };
         let file = File::open(path).map_err(failed)?;
         let text = hull_sys::dir::read_at_most(file, MAX_CONFIG).map_err(failed)?;
-        settings = Settings::parse(&text).map_err(ChunkError::from)?;
+        settings = Settings::parse(&text).map_err(|source| Failure::Unusable {
+            path: path.display().to_string(),
+            option: "--config",
+            source: Box::new(source),
+        })?;
     }
     for label in &args.label {
         match (label.split_once('='), label.strip_suffix('-')) {

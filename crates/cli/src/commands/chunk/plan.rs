@@ -74,14 +74,25 @@ pub(super) fn make(args: &Chunk, items: &[Item], previous: Option<&Plan>) -> Res
         };
         let file = File::open(path).map_err(failed)?;
         let text = hull_sys::dir::read_at_most(file, PLAN_MAX).map_err(failed)?;
-        let given = plan_file::read(&text).map_err(ChunkError::from)?;
+        let given = plan_file::read(&text).map_err(|source| Failure::Unusable {
+            path: path.display().to_string(),
+            option: "--plan",
+            source: Box::new(source),
+        })?;
         let layers = given.layers.len().max(1);
         return Ok(pack::stable(items, &given, layers));
     }
     let Some(previous) = previous else {
         return Ok(pack::fresh(items, max));
     };
-    let kept = pack::stable(items, previous, max);
+    let previous = pack::in_our_names(previous, items);
+    let (known, all) = pack::known(&previous, items);
+    if known < all.div_ceil(2) {
+        output::note(&format!(
+            "note: of {all} components that the layers of the earlier image hold, this root has {known}: most of it is packed afresh"
+        ));
+    }
+    let kept = pack::stable(items, &previous, max);
     let (now, afresh) = (
         pack::expected_download(&kept, items),
         pack::expected_download(&pack::fresh(items, max), items),
