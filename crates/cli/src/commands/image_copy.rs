@@ -4,17 +4,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use hull_oci::manifest::Compression;
-use hull_oci::push::{self, Copied, CopyOptions, PushError};
+use hull_oci::push::{self, CopyOptions, PushError};
 use hull_oci::{Digest, Policy, Reference, image};
 use hull_store::Store;
 
-use super::{Context, sources, this_machine};
+use super::{Context, sources, this_machine, written};
 use crate::args::images::{CompressFormat, Copy, Push};
 use crate::args::{Auth, Transport};
 use crate::failure::Failure;
+use crate::host_v1;
 use crate::progress::{self, Pulling};
-use crate::render::quantity;
-use crate::{host_v1, output};
 
 /// Copies from place to place.
 pub(crate) fn copy(args: &Copy, context: &Context<'_>) -> Result<ExitCode, Failure> {
@@ -34,7 +33,8 @@ pub(crate) fn copy(args: &Copy, context: &Context<'_>) -> Result<ExitCode, Failu
     let shown = progress::start(&args.progress, context.environment)?;
     let copied = push::copy(&source, &target, &options, &Pulling::copying(&shown));
     drop(shown);
-    tell(&copied?, &target)
+    written::tell(&copied?, &target)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Copies out of a store.
@@ -60,7 +60,8 @@ pub(crate) fn push(args: &Push, context: &Context<'_>) -> Result<ExitCode, Failu
         &pulling,
     );
     drop(shown);
-    tell(&copied?, &target)
+    written::tell(&copied?, &target)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn options(auth: &Auth, context: &Context<'_>) -> CopyOptions {
@@ -69,36 +70,6 @@ fn options(auth: &Auth, context: &Context<'_>) -> CopyOptions {
         target: source.clone(),
         source,
         ..CopyOptions::default()
-    }
-}
-
-fn tell(copied: &Copied, target: &Reference) -> Result<ExitCode, Failure> {
-    for remark in &copied.remarks {
-        output::note(&format!("note: {remark}"));
-    }
-    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    let what = match &copied.digest {
-        Some(digest) => format!("as {digest}"),
-        None => "which keeps no digest".to_owned(),
-    };
-    let said = format!(
-        "Written to {target}, {what}: {} ({}) sent, {} there already.\n",
-        quantity::count(number(copied.sent_blobs), "blob", "blobs"),
-        quantity::bytes(copied.sent_bytes),
-        copied.present_blobs,
-    );
-    match is_stdout(target) {
-        true => output::note(said.trim_end()),
-        false => output::print(&said)?,
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Whether the image itself goes to standard output.
-fn is_stdout(target: &Reference) -> bool {
-    match target {
-        Reference::Archive(file) | Reference::DockerArchive(file) => file.is_stdout(),
-        _ => false,
     }
 }
 

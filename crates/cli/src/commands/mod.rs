@@ -25,6 +25,7 @@ mod status;
 mod switch;
 mod update;
 mod upgrade;
+mod written;
 
 use std::process::ExitCode;
 

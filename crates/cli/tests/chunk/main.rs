@@ -6,6 +6,7 @@
 )]
 
 mod containers;
+mod registry;
 mod world;
 
 use std::fs;

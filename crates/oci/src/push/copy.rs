@@ -37,7 +37,8 @@ pub fn copy(
         policy.check_before(from).map_err(Box::new)?;
     }
     let source = source::open(from, &options.source)?;
-    let target = super::open(to, Some(from), &options.target)?;
+    let having = options.mount_from.as_ref().unwrap_or(from);
+    let target = super::open(to, Some(having), &options.target)?;
     let job = Job {
         source: &*source,
         stored: None,
@@ -66,7 +67,8 @@ pub fn push(
     // What is read must stay.
     let _session = store.session()?;
     let stored = Stored::open(store, manifest).map_err(Box::new)?;
-    let target = super::open(to, origin, &options.target)?;
+    let having = options.mount_from.as_ref().or(origin);
+    let target = super::open(to, having, &options.target)?;
     let job = Job {
         source: &stored,
         stored: Some(&stored),

@@ -94,10 +94,10 @@ struct Image<'a> {
     diff_ids: &'a [Digest],
 }
 
-/// Opens the place that a reference names.
+/// Opens the place that a reference names. `having` is an image that may have the blobs.
 fn open(
     reference: &Reference,
-    from: Option<&Reference>,
+    having: Option<&Reference>,
     options: &SourceOptions,
 ) -> Result<Box<dyn Target>, PushError> {
     if reference.digest().is_some() && !matches!(reference, Reference::Registry(_)) {
@@ -108,7 +108,7 @@ fn open(
     }
     Ok(match reference {
         Reference::Registry(reference) => {
-            Box::new(registry::Registry::open(reference, from, options)?)
+            Box::new(registry::Registry::open(reference, having, options)?)
         }
         Reference::Layout(reference) => Box::new(layout::Layout::open(reference)?),
         Reference::Archive(reference) => {

@@ -8,6 +8,7 @@ use crate::digest::Digest;
 use crate::manifest::Compression;
 use crate::platform::Platform;
 use crate::policy::Policy;
+use crate::reference::Reference;
 use crate::source::SourceOptions;
 
 /// How to copy.
@@ -23,6 +24,10 @@ pub struct CopyOptions {
     pub all: bool,
     /// Compresses plain tars so.
     pub compress: Option<Compression>,
+    /// An image that may have some of the blobs already. Where it is in the registry that is
+    /// written to, blobs of its repository are mounted from there and not sent; else it
+    /// counts for nothing. By default, where the image comes from.
+    pub mount_from: Option<Reference>,
     /// Which sources are trusted, and what must have signed their images.
     pub policy: Option<Arc<Policy>>,
 }

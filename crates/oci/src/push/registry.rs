@@ -13,26 +13,23 @@ const PARALLEL: usize = 3;
 pub(super) struct Registry {
     repository: Repository,
     wanted: RegistryReference,
-    /// Another repository of the same registry, which has the image.
+    /// Another repository of the same registry, which may have the blobs.
     sibling: Option<String>,
 }
 
 impl Registry {
     pub(super) fn open(
         wanted: &RegistryReference,
-        from: Option<&Reference>,
+        having: Option<&Reference>,
         options: &SourceOptions,
     ) -> Result<Self, PushError> {
         let repository = Repository::open(wanted, options)?;
-        let to = repository.reference();
-        let sibling = match from {
-            Some(Reference::Registry(from))
-                if from.host() == to.host() && from.repository() != to.repository() =>
-            {
-                Some(from.repository().to_owned())
-            }
+        let having = match having {
+            // One that registries.conf does not let us use is of no help here, and no obstacle.
+            Some(Reference::Registry(having)) => Repository::locate(having, options).ok(),
             _ => None,
         };
+        let sibling = having.and_then(|having| sibling(&having.reference, repository.reference()));
         Ok(Self {
             wanted: wanted.clone(),
             repository,
@@ -50,6 +47,13 @@ impl Registry {
             .repository
             .put_manifest(selector, digest, media_type, bytes)?)
     }
+}
+
+/// The repository that blobs can be mounted from: another one of the same registry.
+fn sibling(having: &RegistryReference, to: &RegistryReference) -> Option<String> {
+    let same_registry = having.host().eq_ignore_ascii_case(to.host());
+    let other = having.repository() != to.repository();
+    (same_registry && other).then(|| having.repository().to_owned())
 }
 
 impl Target for Registry {
@@ -100,5 +104,23 @@ impl Target for Registry {
             });
         }
         self.put_manifest(&self.wanted.selector(), document)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blobs_are_mounted_from_another_repository_of_the_same_registry_alone() {
+        let from = |having: &str, to: &str| {
+            let parse = |text| RegistryReference::parse(text).unwrap();
+            sibling(&parse(having), &parse(to))
+        };
+        assert_eq!(from("a.example/x:1", "a.example/y:2"), Some("x".to_owned()));
+        assert_eq!(from("A.example/x:1", "a.example/y"), Some("x".to_owned()));
+        assert_eq!(from("a.example/x:1", "a.example/x:2"), None);
+        assert_eq!(from("b.example/x:1", "a.example/y:2"), None);
+        assert_eq!(from("a.example:5000/x", "a.example/y"), None);
     }
 }

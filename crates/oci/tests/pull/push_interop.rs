@@ -163,3 +163,27 @@ fn umoci_unpacks_a_layout_that_hull_wrote() {
     assert_eq!(content, "two");
     assert!(!bundle.join("rootfs/usr/one").exists());
 }
+
+#[test]
+fn blobs_are_mounted_from_the_repository_that_may_have_them() {
+    let image = three_layers("1");
+    let temp = tempfile::tempdir().unwrap();
+    let from = layout(&image, temp.path());
+    let registry = DockerRegistry::start();
+    let first = copy_with(&from, &registry.name("a:1"), &copy_options()).unwrap();
+    assert_eq!((first.sent_blobs, first.present_blobs), (4, 0));
+    let having = |name: &str| {
+        let mut options = copy_options();
+        options.mount_from = Some(registry.name(name).parse().unwrap());
+        options
+    };
+    let second = copy_with(&from, &registry.name("b:1"), &having("a:1")).unwrap();
+    assert_eq!((second.sent_blobs, second.present_blobs), (0, 4));
+    assert_eq!(second.digest, Some(image.digest()));
+    let other = LocalStore::new();
+    let pulled = other.pull(&registry.name("b:1")).unwrap();
+    assert_eq!(pulled.image.manifest_digest, image.digest());
+    // One that has nothing is no obstacle.
+    let third = copy_with(&from, &registry.name("c:1"), &having("none:1")).unwrap();
+    assert_eq!((third.sent_blobs, third.present_blobs), (4, 0));
+}

@@ -21,8 +21,8 @@ use hull_chunk::{ChunkError, plan_file};
 use hull_oci::Platform;
 
 use self::target::Target;
-use super::Context;
 use super::dump::with_store;
+use super::{Context, written};
 use crate::args::chunk::{Action, Chunk, CompressionFormat};
 use crate::failure::Failure;
 use crate::output;
@@ -114,21 +114,27 @@ fn split(
         let built = build::build(scan, &components, &plan, &options, layout);
         Ok(built.map_err(ChunkError::from)?)
     };
-    let built = match target {
-        Target::Layout(path, _) => write(path)?,
-        Target::Other(reference) => target::through_a_layout(
-            reference,
-            args,
-            &options.description.platform,
-            context,
-            write,
-        )?,
+    let platform = &options.description.platform;
+    let (built, copied) = match target {
+        Target::Layout(path, _) => (write(path)?, None),
+        Target::Other(reference) => {
+            target::through_a_layout(reference, args, platform, context, write)?
+        }
     };
     let previous = previous.as_ref().map(|(_, image)| &image.manifest);
     if let Some(note) = target::note_without_contents(&built, options.compression) {
         output::note(&note);
     }
-    output::print(&target::summary(&built, previous))?;
+    let summary = target::summary(&built, previous);
+    match target {
+        Target::Layout(..) => output::print(&summary)?,
+        Target::Other(reference) => {
+            written::print(&summary, reference)?;
+            if let Some(copied) = copied {
+                written::tell(&copied, reference)?;
+            }
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

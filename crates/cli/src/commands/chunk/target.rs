@@ -6,7 +6,7 @@ use hull_chunk::build::{self, Built};
 use hull_chunk::layer::Compression;
 use hull_oci::manifest::Manifest;
 use hull_oci::progress::Silent;
-use hull_oci::push::{self, CopyOptions};
+use hull_oci::push::{self, Copied, CopyOptions};
 use hull_oci::{Platform, Reference};
 use hull_sys::run::Program;
 
@@ -45,14 +45,15 @@ pub(super) fn parse(text: &str) -> Result<Target, Failure> {
     }
 }
 
-/// Writes an image into a layout that does not stay, and copies it to where it goes.
+/// Writes an image into a layout that does not stay, and copies it to where it goes; gives
+/// also what the copy says.
 pub(super) fn through_a_layout(
     target: &Reference,
     args: &Chunk,
     platform: &Platform,
     context: &Context<'_>,
     write: impl FnOnce(&Path) -> Result<Built, Failure>,
-) -> Result<Built, Failure> {
+) -> Result<(Built, Option<Copied>), Failure> {
     // Images are too large for a /tmp in memory.
     let temporary = tempfile::tempdir_in("/var/tmp").map_err(|source| Failure::Write {
         path: "/var/tmp".to_owned(),
@@ -63,17 +64,21 @@ pub(super) fn through_a_layout(
     let layout = format!("oci:{}", path.display());
     if let Reference::Storage(_) = target {
         into_storage(&layout, target, context)?;
-        return Ok(built);
+        return Ok((built, None));
     }
+    let previous = args.previous.as_ref();
+    let previous = previous.map(|name| sources::reference(name, Transport::Registry));
     let source = sources::source_options(&args.auth, context);
     let options = CopyOptions {
         target: source.clone(),
         source,
         platform: Some(platform.clone()),
+        // The layers that stayed are in its repository.
+        mount_from: previous.transpose()?,
         ..CopyOptions::default()
     };
-    push::copy(&Reference::parse(&layout)?, target, &options, &Silent)?;
-    Ok(built)
+    let copied = push::copy(&Reference::parse(&layout)?, target, &options, &Silent)?;
+    Ok((built, Some(copied)))
 }
 
 /// Into podman's storage, which only programs of its own library write to.

@@ -99,17 +99,25 @@ impl Asking<'_> {
 }
 
 impl Repository {
-    /// The repository of a reference, as registries.conf has it; never a mirror.
+    /// Where a repository is by registries.conf; never a mirror.
+    pub(crate) fn locate(
+        reference: &RegistryReference,
+        options: &SourceOptions,
+    ) -> Result<Endpoint, SourceError> {
+        let mut endpoints = options.load_registries()?.endpoints(reference)?;
+        Ok(endpoints.pop().expect("the registry itself is the last"))
+    }
+
+    /// The repository of a reference, as registries.conf has it.
     pub(crate) fn open(
         reference: &RegistryReference,
         options: &SourceOptions,
     ) -> Result<Self, SourceError> {
-        let mut endpoints = options.load_registries()?.endpoints(reference)?;
         let Endpoint {
             reference,
             insecure,
             ..
-        } = endpoints.pop().expect("the registry itself is the last");
+        } = Self::locate(reference, options)?;
         let trust = Trust::in_registry(reference.host(), insecure, options);
         let credentials = options.auth.find(&reference)?;
         Ok(Self {

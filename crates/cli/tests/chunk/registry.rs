@@ -1,0 +1,115 @@
+//! Images that go to a registry: Debian's docker-registry, on a free port of the loopback device.
+
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hull_sys::run::Program;
+use serde_json::Value;
+
+use crate::world::{World, json, run, succeed};
+
+/// A registry process, which ends with this value. Its data are in the world.
+struct Registry<'a> {
+    world: &'a World,
+    process: Child,
+    port: u16,
+}
+
+impl<'a> Registry<'a> {
+    fn start(world: &'a World) -> Self {
+        // Another process may take the port between this and the start; then the start fails.
+        let port = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let port = port.local_addr().expect("it is bound").port();
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}}}\n",
+            world.text("registry")
+        );
+        fs::write(world.at("registry.yml"), config).expect("there is room");
+        let log = |name| File::create(world.at(name)).expect("there is room");
+        let process = Command::new("docker-registry")
+            .args(["serve", &world.text("registry.yml")])
+            .stdout(Stdio::from(log("requests")))
+            .stderr(Stdio::from(log("registry.log")))
+            .spawn()
+            .expect("docker-registry is needed: apt-get install docker-registry");
+        let registry = Self {
+            world,
+            process,
+            port,
+        };
+        registry.wait();
+        registry
+    }
+
+    fn wait(&self) {
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let log = fs::read_to_string(self.world.at("registry.log")).unwrap_or_default();
+            assert!(start.elapsed() < Duration::from_secs(30), "{log}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn image(&self, name: &str) -> String {
+        format!("docker://127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// How many requests that begin so had this answer.
+    fn count(&self, request: &str, status: &str) -> usize {
+        let log = fs::read_to_string(self.world.at("requests")).expect("it writes one");
+        let (request, status) = (format!("\"{request}"), format!("\" {status} "));
+        let lines = log.lines();
+        lines
+            .filter(|line| line.contains(&request) && line.contains(&status))
+            .count()
+    }
+
+    /// What skopeo says of an image.
+    fn inspect(&self, name: &str) -> Value {
+        let image = self.image(name);
+        let skopeo = Program::new("skopeo").package("skopeo");
+        let seen = skopeo.args(["inspect", "--tls-verify=false", &image]);
+        json(&seen.output().expect("skopeo reads it"))
+    }
+}
+
+impl Drop for Registry<'_> {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+#[test]
+fn layers_that_stayed_are_mounted_from_the_repository_of_the_previous_image() {
+    let world = World::new();
+    fs::write(world.at("root/usr/bin/large"), vec![7; 2 << 20]).expect("there is room");
+    let registry = Registry::start(&world);
+    let (one, two) = (registry.image("a:v1"), registry.image("b:v2"));
+    let written = run(&mut world.chunk(&one));
+    assert!(written.status.success(), "{written:?}");
+    fs::write(world.at("root/etc/note"), "changed").expect("there is room");
+    let written = run(world.chunk(&two).args(["--previous", &one]));
+    assert!(written.status.success(), "{written:?}");
+
+    let (before, after) = (registry.inspect("a:v1"), registry.inspect("b:v2"));
+    let layers = |image: &Value| image["Layers"].as_array().expect("a list").clone();
+    let (before, after) = (layers(&before), layers(&after));
+    let kept = after.iter().filter(|layer| before.contains(layer)).count();
+    assert_eq!(kept, after.len() - 1, "{after:?}");
+    // A new layer and the configuration.
+    let told = String::from_utf8_lossy(&written.stdout);
+    let expected = format!("sent, {kept} there already");
+    assert!(
+        told.contains(": 2 blobs (") && told.contains(&expected),
+        "{told}"
+    );
+    assert_eq!(registry.count("POST /v2/b/blobs/uploads/?", "201"), kept);
+    assert_eq!(registry.count("PUT /v2/b/blobs/uploads/", "201"), 2);
+    let root = world.text("root");
+    assert!(succeed(&["chunk", "verify", &root, &two]).starts_with("No difference "));
+}
