@@ -54,6 +54,11 @@ pub enum NotBootable {
     /// An architecture for which no EFI program is known.
     #[error("hull cannot boot the architecture {0:?}: it knows x86_64, aarch64 and riscv64")]
     UnknownArchitecture(String),
+    /// A directory of the deployment has no place in the image to be mounted at.
+    #[error(
+        "/{0} of the image is missing or no directory; the machine's own /{0} is mounted there: make it a directory when the image is built"
+    )]
+    NoMountPoint(&'static str),
     /// The range in setup-root.version cannot be read.
     #[error(
         "/usr/lib/hull/setup-root.version of the image is not of the form formats=<lowest>-<highest>: {0:?}"
@@ -101,6 +106,16 @@ pub fn find(tree: &Tree) -> Result<BootFiles, NotBootable> {
         linux,
         initrd,
     })
+}
+
+/// Checks that what the initrd mounts of a deployment has a place in the image:
+/// /etc and /var as directories. Links are not followed, for what the machine keeps
+/// must not end up in other places of the image.
+pub fn check_mount_points(tree: &Tree) -> Result<(), NotBootable> {
+    let missing = ["etc", "var"]
+        .into_iter()
+        .find(|path| tree.directory(path.as_bytes()).is_none());
+    missing.map_or(Ok(()), |path| Err(NotBootable::NoMountPoint(path)))
 }
 
 /// Finds the image's systemd-boot for an architecture.
@@ -205,6 +220,55 @@ mod tests {
         let mut tree = bootable();
         put(&mut tree, "usr/lib/modules/6.13/modules.dep", object(10));
         assert!(find(&tree).is_ok());
+    }
+
+    #[test]
+    fn a_kernel_that_is_a_link_or_lies_behind_one_is_refused() {
+        let link = |target: &[u8]| Content::Symlink(target.into());
+        let mut tree = bootable();
+        put(
+            &mut tree,
+            "usr/lib/modules/6.12/vmlinuz",
+            link(b"/boot/vmlinuz"),
+        );
+        let path = "usr/lib/modules/6.12/vmlinuz".to_owned();
+        assert_eq!(find(&tree), Err(NotBootable::NotAFile(path)));
+        let mut tree = bootable();
+        put(
+            &mut tree,
+            "usr/lib/modules/6.12/initramfs.img",
+            link(b"../x"),
+        );
+        assert!(matches!(find(&tree), Err(NotBootable::NotAFile(_))));
+        let mut tree = Tree::default();
+        put(&mut tree, "usr/lib/modules/6.12", link(b".."));
+        put(&mut tree, "usr/lib/vmlinuz", object(10));
+        assert_eq!(find(&tree), Err(NotBootable::NoKernel));
+    }
+
+    #[test]
+    fn a_machine_s_own_directories_need_directories_in_the_image() {
+        let mut tree = bootable();
+        assert_eq!(
+            check_mount_points(&tree),
+            Err(NotBootable::NoMountPoint("etc"))
+        );
+        put(&mut tree, "etc/hosts", object(1));
+        put(&mut tree, "run/var/x", object(1));
+        let var = Content::Symlink(b"run/var".as_slice().into());
+        let leaf = tree.add_leaf(Leaf {
+            metadata: Metadata::default(),
+            content: var,
+        });
+        let name = b"var".as_slice();
+        tree.root.entries.insert(name.into(), Node::Leaf(leaf));
+        assert_eq!(
+            check_mount_points(&tree),
+            Err(NotBootable::NoMountPoint("var"))
+        );
+        tree.root.entries.remove(name);
+        put(&mut tree, "var/lib/x", object(1));
+        assert_eq!(check_mount_points(&tree), Ok(()));
     }
 
     #[test]

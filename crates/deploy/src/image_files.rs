@@ -122,4 +122,15 @@ mod tests {
         assert_eq!(os_release_value(text, "NAME").as_deref(), Some("x"));
         assert_eq!(os_release_value(text, "EMPTY"), None);
     }
+
+    #[test]
+    fn what_a_shell_would_run_in_os_release_is_text() {
+        for value in ["$(reboot)", "`reboot`", "${IFS}", "a;reboot", "\\x", "'\"x"] {
+            let text = format!("PRETTY_NAME=\"{value}\"\n");
+            let read = os_release_value(&text, "PRETTY_NAME");
+            assert_eq!(read.as_deref(), Some(value));
+        }
+        let odd = "PRETTY_NAME=\"\nPRETTY_NAME\n=x\nexport PRETTY_NAME=y\n";
+        assert_eq!(os_release_value(odd, "PRETTY_NAME").as_deref(), Some("\""));
+    }
 }

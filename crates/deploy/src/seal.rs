@@ -137,6 +137,7 @@ pub fn foresee(store: &Store, image: &Image) -> Result<Sealed, SealError> {
 fn bootable_tree(store: &Store, image: &Image) -> Result<(Tree, Facts), SealError> {
     check_architecture(image)?;
     let (mut tree, facts) = inspect(store, image)?;
+    kernel::check_mount_points(&tree)?;
     transform::oci_root(&mut tree)?;
     transform::prepare_for_boot(&mut tree)?;
     selinux::label(&mut tree, |id, size| store.read_object(id, size))?;

@@ -138,6 +138,30 @@ fn an_image_with_two_kernels_is_refused() {
 }
 
 #[test]
+fn an_image_with_a_link_in_the_place_of_a_directory_of_the_system_is_refused() {
+    // What lies below goes where the link leads, so nothing else is missing.
+    for (name, target) in [
+        ("etc", "usr/etc"),
+        ("etc", "/usr/etc"),
+        ("var", "/run"),
+        ("boot", "/efi"),
+        ("sysroot", "usr"),
+        ("usr", "real"),
+    ] {
+        let bad = Recipe {
+            link: Some((name, target)),
+            ..recipe("2")
+        };
+        let expected = match name {
+            // Links are not followed to it either, and it is asked for first.
+            "usr" => "no kernel".to_owned(),
+            _ => format!("/{name} "),
+        };
+        refused(&bad, &expected);
+    }
+}
+
+#[test]
 fn an_image_without_an_initrd_is_refused() {
     refused(
         &Recipe {

@@ -23,6 +23,8 @@ pub(crate) struct Recipe {
     pub(crate) content: Option<&'static str>,
     /// A hard link at the end of its layer, with its target.
     pub(crate) hard_link: Option<(&'static str, &'static str)>,
+    /// A symbolic link in the place of a directory, with its target.
+    pub(crate) link: Option<(&'static str, &'static str)>,
 }
 
 pub(crate) fn recipe(version: &'static str) -> Recipe {
@@ -76,9 +78,16 @@ impl Recipe {
         let mut tar = tar::Builder::new(Vec::new());
         for directory in ["usr", "etc", "var", "boot", "sysroot", "run", "proc"] {
             let mut header = tar::Header::new_ustar();
-            header.set_entry_type(tar::EntryType::Directory);
             header.set_mode(0o755);
             header.set_size(0);
+            if let Some((link, target)) = self.link
+                && link == directory
+            {
+                header.set_entry_type(tar::EntryType::Symlink);
+                tar.append_link(&mut header, link, target).unwrap();
+                continue;
+            }
+            header.set_entry_type(tar::EntryType::Directory);
             tar.append_data(&mut header, directory, &[][..]).unwrap();
         }
         for (path, content) in self.files() {
