@@ -113,6 +113,7 @@ pub fn os_release_value(text: &str, key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hull_erofs::tree::{Device, Leaf, Metadata};
 
     #[test]
     fn os_release_values_lose_their_quotes() {
@@ -132,5 +133,32 @@ mod tests {
         }
         let odd = "PRETTY_NAME=\"\nPRETTY_NAME\n=x\nexport PRETTY_NAME=y\n";
         assert_eq!(os_release_value(odd, "PRETTY_NAME").as_deref(), Some("\""));
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_and_not_opened() {
+        let temp = tempfile::tempdir_in("/dev/shm").unwrap();
+        let directory = std::fs::File::open(temp.path()).unwrap();
+        let store = Store::create(directory.into(), hull_store::Verity::WhereSupported).unwrap();
+        for content in [
+            Content::Fifo,
+            Content::Symlink(b"/etc/shadow".as_slice().into()),
+            Content::CharacterDevice(Device { major: 1, minor: 5 }),
+        ] {
+            let mut tree = Tree::default();
+            let leaf = tree.add_leaf(Leaf {
+                metadata: Metadata::default(),
+                content,
+            });
+            tree.root
+                .entries
+                .insert(b"os-release".as_slice().into(), Node::Leaf(leaf));
+            let files = ImageFiles {
+                store: &store,
+                tree: &tree,
+            };
+            let error = files.text("os-release").unwrap_err();
+            assert!(matches!(error, ImageFileError::NotAFile(_)), "{error}");
+        }
     }
 }

@@ -10,6 +10,7 @@
 mod archive;
 mod auth;
 mod docker_registry;
+mod documented;
 mod faults;
 mod faulty;
 mod files;
