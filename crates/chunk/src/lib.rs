@@ -23,6 +23,7 @@ pub mod pack;
 pub mod plan_file;
 pub mod report;
 pub mod scan;
+pub mod scratch;
 pub mod selinux;
 pub mod verify;
 

@@ -16,6 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
 use super::{Documents, MANIFEST_TYPE, bytes};
+use crate::scratch::Scratch;
 
 const INDEX: &str = "index.json";
 const MARKER: &str = "oci-layout";
@@ -54,7 +55,7 @@ pub enum LayoutError {
 pub struct Layout {
     path: PathBuf,
     /// Where a new layout is until it is whole.
-    temporary: Option<tempfile::TempDir>,
+    temporary: Option<Scratch>,
     root: OwnedFd,
     blobs: OwnedFd,
     index: Value,
@@ -106,11 +107,8 @@ impl Layout {
         let name = path.file_name().unwrap_or_else(|| OsStr::new("image"));
         let mut prefix = OsStr::new(".").to_owned();
         prefix.push(name);
-        let temporary = tempfile::Builder::new()
-            .prefix(&prefix)
-            .suffix(".tmp")
-            .tempdir_in(parent(path))
-            .map_err(failed("make a directory beside it"))?;
+        let temporary =
+            Scratch::new(parent(path), &prefix).map_err(failed("make a directory beside it"))?;
         let root = open_dir(temporary.path()).map_err(failed("open a directory beside it"))?;
         let blobs = make_blobs(&root).map_err(failed("make a directory in it"))?;
         durable::write_new(&root, MARKER, 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)
@@ -239,7 +237,7 @@ fn make_blobs(root: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// Gives a directory that is whole its name.
-fn publish(temporary: tempfile::TempDir, path: &Path) -> io::Result<()> {
+fn publish(temporary: Scratch, path: &Path) -> io::Result<()> {
     let text = |name: Option<&OsStr>| {
         name.and_then(OsStr::to_str)
             .map(str::to_owned)

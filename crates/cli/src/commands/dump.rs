@@ -37,8 +37,7 @@ pub(crate) fn with_store<T>(
     let dir = match dir {
         Some(dir) => dir,
         None => {
-            // Images are too large for a /tmp in memory.
-            temporary = tempfile::tempdir_in("/var/tmp").map_err(|source| Failure::Write {
+            temporary = hull_chunk::scratch::in_var_tmp().map_err(|source| Failure::Write {
                 path: "/var/tmp".to_owned(),
                 source,
             })?;

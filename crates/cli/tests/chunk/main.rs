@@ -197,6 +197,13 @@ fn a_run_that_is_cut_leaves_nothing_under_the_name_of_the_image() {
         );
         fs::remove_dir_all(world.at("new")).ok();
     }
+    // What the cut runs left beside it, the next one removed.
+    let names = fs::read_dir(world.at("")).expect("it is there");
+    let names = names.map(|entry| entry.expect("it can be read").file_name());
+    let left: Vec<_> = names
+        .filter(|name| name.to_string_lossy().starts_with(".new"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
     // In a layout that has an image, that one stays until the new one is whole.
     let before = fs::read(world.at("new/index.json")).expect("the image is there");
     fs::write(world.at("root/etc/note"), "changed").expect("there is room");

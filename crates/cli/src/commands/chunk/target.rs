@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hull_chunk::build::{self, Built};
 use hull_chunk::layer::Compression;
+use hull_chunk::scratch;
 use hull_oci::manifest::Manifest;
 use hull_oci::progress::Silent;
 use hull_oci::push::{self, Copied, CopyOptions};
@@ -54,8 +55,7 @@ pub(super) fn through_a_layout(
     context: &Context<'_>,
     write: impl FnOnce(&Path) -> Result<Built, Failure>,
 ) -> Result<(Built, Option<Copied>), Failure> {
-    // Images are too large for a /tmp in memory.
-    let temporary = tempfile::tempdir_in("/var/tmp").map_err(|source| Failure::Write {
+    let temporary = scratch::in_var_tmp().map_err(|source| Failure::Write {
         path: "/var/tmp".to_owned(),
         source,
     })?;
