@@ -144,16 +144,9 @@ pub(crate) enum Transport {
 impl Transport {
     /// The reference that hull's other parts understand.
     ///
-    /// A name that brings its own transport (`docker://…`, `oci:…`) keeps it.
+    /// A name that brings its own transport (`docker://…`, `registry:…`, `oci:…`) keeps it.
     pub(crate) fn reference(self, name: &str) -> String {
-        let own = [
-            "docker://",
-            "oci:",
-            "oci-archive:",
-            "docker-archive:",
-            "containers-storage:",
-        ];
-        if own.iter().any(|prefix| name.starts_with(prefix)) {
+        if hull_oci::Reference::names_transport(name) {
             return name.to_owned();
         }
         match self {

@@ -196,6 +196,16 @@ fn an_image_without_transport_is_of_the_one_that_is_named() {
             "docker://a.example/b",
         ),
         (Transport::Registry, "oci:/a", "oci:/a"),
+        (
+            Transport::ContainersStorage,
+            "registry:localhost:5000/a:b",
+            "registry:localhost:5000/a:b",
+        ),
+        (
+            Transport::Registry,
+            "registry:5000/a:b",
+            "docker://registry:5000/a:b",
+        ),
         (Transport::Oci, "/a:b", "oci:/a:b"),
         (Transport::Oci, "oci:/a:b", "oci:/a:b"),
         (Transport::OciArchive, "/a.tar", "oci-archive:/a.tar"),

@@ -77,8 +77,8 @@ pub(crate) fn name(reference: &Reference) -> String {
 /// makes of it, and only the full one is kept.
 pub(crate) fn reference(name: &str, transport: Transport) -> Result<Reference, Failure> {
     match Reference::parse(&transport.reference(name)) {
-        // With docker:// it was meant as it stands.
-        Err(ReferenceError::ShortName(_)) if !name.starts_with("docker://") => {
+        // With docker:// or registry: it was meant as it stands.
+        Err(ReferenceError::ShortName(_)) if !Reference::names_transport(name) => {
             let conf = RegistriesConf::load(&SourceOptions::for_root("/").config)?;
             Ok(Reference::Registry(conf.resolve_short_name(name)?))
         }

@@ -1,7 +1,8 @@
 //! What a person writes to name an image, parsed.
 //!
 //! The syntax is that of the containers tools: `docker://host/repository`, with
-//! a tag, a digest or both, or the same without `docker://`;
+//! a tag, a digest or both, or the same without `docker://`, or with rpm-ostree's
+//! `registry:` in its place;
 //! `oci:directory[:name]`, `oci-archive:file[:name]`, `docker-archive:file[:name]`
 //! and `containers-storage:[store]image`.
 
@@ -139,7 +140,7 @@ impl Reference {
         if text.len() > MAX_LENGTH {
             return Err(ReferenceError::TooLong(text.len()));
         }
-        if let Some(rest) = text.strip_prefix("docker://") {
+        if let Some(rest) = in_registry(text) {
             return parse_registry(rest, text).map(Self::Registry);
         }
         if let Some(rest) = text.strip_prefix("oci:") {
@@ -176,8 +177,7 @@ impl Reference {
         }
         match transport {
             "registry" | "docker" => {
-                parse_registry(image.strip_prefix("docker://").unwrap_or(image), image)
-                    .map(Self::Registry)
+                parse_registry(in_registry(image).unwrap_or(image), image).map(Self::Registry)
             }
             "oci" => parse_file(image, image).map(Self::Layout),
             "oci-archive" => parse_file(image, image).map(Self::Archive),
@@ -185,6 +185,18 @@ impl Reference {
             "containers-storage" => StorageReference::parse(image, image).map(Self::Storage),
             other => Err(ReferenceError::UnknownTransport(other.to_owned())),
         }
+    }
+
+    /// Whether the text begins with one of the transports that hull reads, and so says itself
+    /// where the image is.
+    pub fn names_transport(text: &str) -> bool {
+        let others = [
+            "oci:",
+            "oci-archive:",
+            "docker-archive:",
+            "containers-storage:",
+        ];
+        in_registry(text).is_some() || others.iter().any(|prefix| text.starts_with(prefix))
     }
 
     /// The transport as bootc's status names it.
@@ -369,6 +381,19 @@ pub enum ReferenceError {
         /// The part that is wrong.
         name: String,
     },
+}
+
+/// The name in a registry, where the text says that it is one: `docker://NAME` or `registry:NAME`.
+///
+/// `registry:5000/image` is an image of a host of that name, and `registry:2` a tag of the short
+/// name: both had a meaning before the transport, and keep it.
+fn in_registry(text: &str) -> Option<&str> {
+    if let Some(name) = text.strip_prefix("docker://") {
+        return Some(name);
+    }
+    let name = text.strip_prefix("registry:")?;
+    let (host, _) = name.split_once('/')?;
+    (!is_port(host)).then_some(name)
 }
 
 fn parse_registry(rest: &str, text: &str) -> Result<RegistryReference, ReferenceError> {

@@ -34,6 +34,32 @@ fn a_port_is_not_taken_for_a_tag() {
 }
 
 #[test]
+fn the_transport_registry_of_rpm_ostree_is_docker() {
+    for name in ["quay.io/a/b:1", "localhost:5000/x:tag", "[::1]:5000/x"] {
+        let reference = registry(&format!("docker://{name}"));
+        let written = format!("registry:{name}");
+        assert_eq!(registry(&written), reference);
+        assert!(Reference::names_transport(&written), "{written}");
+        let by_word = Reference::from_transport("registry", &written).unwrap();
+        assert_eq!(by_word, Reference::Registry(reference));
+    }
+    assert!(Reference::parse("registry:team/image").is_err());
+}
+
+#[test]
+fn a_host_and_an_image_may_be_called_registry() {
+    let reference = registry("registry:5000/x:1");
+    assert_eq!(reference.host(), "registry:5000");
+    assert_eq!(registry(&reference.to_string()), reference);
+    // A short name, of which registries.conf may make something.
+    let short = Reference::parse("registry:2").unwrap_err();
+    assert!(matches!(short, ReferenceError::ShortName(_)), "{short}");
+    for text in ["registry:5000/x:1", "registry:2", "registry", "quay.io/a"] {
+        assert!(!Reference::names_transport(text), "{text}");
+    }
+}
+
+#[test]
 fn a_digest_decides_where_a_tag_is_given_too() {
     let reference = registry(&format!("docker://10.0.2.2:5000/debian:stable@{SHA}"));
     assert_eq!(reference.tag(), Some("stable"));
