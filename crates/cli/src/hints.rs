@@ -20,6 +20,7 @@ use hull_deploy::update::UpdateError;
 use hull_disk::install::InstallError;
 use hull_oci::push::PushError;
 use hull_store::StoreError;
+use hull_sys::run::RunError;
 
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -77,11 +78,15 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
         Failure::NoCommand(_) => (Some("`hull help` lists the commands"), USAGE),
         Failure::Output(_) | Failure::Serialize(_) => (None, FAILED),
         Failure::ShortName(_) => (None, USAGE),
+        Failure::Storage(RunError::NotFound { .. }) => (
+            Some("or write to oci-archive:FILE, which `podman pull oci-archive:FILE` takes in"),
+            FAILED,
+        ),
+        Failure::Storage(_) => (None, FAILED),
         Failure::Policy(_)
         | Failure::Registries(_)
         | Failure::Write { .. }
         | Failure::Load(_)
-        | Failure::Storage(_)
         | Failure::Read { .. }
         | Failure::Unusable { .. } => (None, FAILED),
     }

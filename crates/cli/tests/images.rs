@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use hull_oci::{Digest, Platform};
+use hull_sys::run::Program;
 use serde_json::{Value, json};
 
 #[expect(
@@ -213,15 +214,96 @@ fn an_image_whose_layers_give_no_tree_is_refused_and_not_listed() {
     hull(&pull(&good));
 }
 
+/// A store of podman's in a directory.
+struct Podman<'a> {
+    dir: &'a Path,
+}
+
+impl Podman<'_> {
+    fn image(&self, name: &str) -> String {
+        let dir = self.dir.display();
+        format!("containers-storage:[overlay@{dir}/root+{dir}/run]{name}")
+    }
+
+    /// What podman says of the image of that name.
+    fn find(&self, name: &str) -> Value {
+        let podman = Program::new("podman")
+            .package("podman")
+            .arg("--root")
+            .arg(self.dir.join("root"))
+            .arg("--runroot")
+            .arg(self.dir.join("run"))
+            .args(["--storage-driver", "overlay"])
+            .args(["--cgroup-manager", "cgroupfs"])
+            .args(["image", "inspect", name]);
+        let found = podman.output().expect("podman reads its storage");
+        let found: Value = serde_json::from_slice(&found).expect("it is JSON");
+        let images = found.as_array().expect("a list");
+        assert_eq!(images.len(), 1, "{found}");
+        images[0].clone()
+    }
+}
+
+impl Drop for Podman<'_> {
+    fn drop(&mut self) {
+        // podman mounts the directory on itself.
+        let detach = rustix::mount::UnmountFlags::DETACH;
+        rustix::mount::unmount(self.dir.join("root/overlay"), detach).ok();
+    }
+}
+
 #[test]
-fn podmans_store_is_not_written_and_the_way_there_is_named() {
+fn podman_has_the_images_that_were_copied_and_pushed_into_its_storage() {
+    let temp = tempfile::tempdir().expect("there is room");
+    let (from, digest) = layout(&temp.path().join("layout"));
+    let dir = temp.path().join("podman");
+    fs::create_dir(&dir).expect("there is room");
+    let podman = Podman { dir: &dir };
+    let copied = podman.image("localhost/copied:1");
+    let told = hull(&["image", "copy", &from, &copied]);
+    assert_eq!(told, format!("Written to {copied}, as {digest}.\n"));
+    let seen = podman.find("localhost/copied:1");
+    assert_eq!(seen["Digest"], digest.to_string());
+
+    let store = temp.path().join("store");
+    fs::create_dir(&store).expect("there is room");
+    let store = ["--store", store.to_str().expect("it is text")];
+    // Out of podman's storage into that of hull, and back under another name.
+    hull(&[&["image", "pull"][..], &store, &[&copied]].concat());
+    let pushed = podman.image("localhost/pushed:1");
+    hull(&[&["image", "push"][..], &store, &[&copied, &pushed]].concat());
+    assert_eq!(podman.find("localhost/pushed:1")["Id"], seen["Id"]);
+
+    for (target, more) in [
+        (podman.image("@0123456789ab"), None),
+        (copied, Some("--all")),
+    ] {
+        let mut arguments = vec!["image", "copy", &from, &target];
+        arguments.extend(more);
+        let output = hull_with(Stdio::null(), &arguments);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+    }
+}
+
+#[test]
+fn without_skopeo_nothing_is_done_and_another_way_into_podmans_storage_is_named() {
     let temp = tempfile::tempdir().expect("there is room");
     let (from, _) = layout(&temp.path().join("layout"));
-    let output = hull_with(
-        Stdio::null(),
-        &["image", "copy", &from, "containers-storage:localhost/os"],
-    );
+    // In mounts of its own, where no programs are.
+    let hide = "mount -t tmpfs tmpfs /usr/bin && exec \"$@\"";
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "hull runs its helpers in one place; a test runs hull"
+    )]
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", hide, "sh"])
+        .arg(env!("CARGO_BIN_EXE_hull"))
+        .args(["image", "copy", &from, "containers-storage:localhost/os"])
+        .output()
+        .expect("this test needs root");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("podman pull oci-archive:"), "{told}");
+    for part in ["the package skopeo", "podman pull oci-archive:"] {
+        assert!(told.contains(part), "{told}");
+    }
 }

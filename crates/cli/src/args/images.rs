@@ -66,7 +66,10 @@ pub(crate) struct Push {
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,
 
-    /// Where to write it: docker://, oci:, oci-archive: or docker-archive:; the file - is standard output
+    /// Where to write it: docker://, oci:, oci-archive:, docker-archive: or containers-storage:
+    ///
+    /// The file - is standard output. Into podman's storage skopeo has to bring it,
+    /// and the image needs its size in /var/tmp first.
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
 
@@ -100,7 +103,10 @@ pub(crate) struct Copy {
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,
 
-    /// Where to write it: docker://, oci:, oci-archive: or docker-archive:; the file - is standard output
+    /// Where to write it: docker://, oci:, oci-archive:, docker-archive: or containers-storage:
+    ///
+    /// The file - is standard output. Into podman's storage skopeo has to bring it,
+    /// and the image needs its size in /var/tmp first.
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
 

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use hull_oci::manifest::Compression;
-use hull_oci::push::{self, CopyOptions, PushError};
+use hull_oci::push::{self, Copied, CopyOptions, PushError};
 use hull_oci::{Digest, Policy, Reference, image};
 use hull_store::Store;
 
-use super::{Context, sources, this_machine, written};
+use super::{Context, podman_storage, sources, this_machine, written};
 use crate::args::images::{CompressFormat, Copy, Push};
 use crate::args::{Auth, Transport};
 use crate::failure::Failure;
@@ -18,7 +18,13 @@ use crate::progress::{self, Pulling};
 /// Copies from place to place.
 pub(crate) fn copy(args: &Copy, context: &Context<'_>) -> Result<ExitCode, Failure> {
     let source = sources::reference(&args.source, Transport::Registry)?;
-    let target = sources::reference(&args.target, Transport::Registry)?;
+    let target = target(&args.target)?;
+    if args.all && matches!(target, Reference::Storage(_)) {
+        return Err(Failure::from(PushError::Unsupported {
+            place: target.to_string(),
+            reason: "podman's storage takes one image under a name; leave --all out, or take --platform",
+        }));
+    }
     progress::check(&args.progress)?;
     let options = CopyOptions {
         platform: args.platform.platform.clone(),
@@ -31,7 +37,10 @@ pub(crate) fn copy(args: &Copy, context: &Context<'_>) -> Result<ExitCode, Failu
         ..options(&args.auth, context)
     };
     let shown = progress::start(&args.progress, context.environment)?;
-    let copied = push::copy(&source, &target, &options, &Pulling::copying(&shown));
+    let pulling = Pulling::copying(&shown);
+    let copied = put(&target, context, |target| {
+        Ok(push::copy(&source, target, &options, &pulling)?)
+    });
     drop(shown);
     written::tell(&copied?, &target)?;
     Ok(ExitCode::SUCCESS)
@@ -39,7 +48,7 @@ pub(crate) fn copy(args: &Copy, context: &Context<'_>) -> Result<ExitCode, Failu
 
 /// Copies out of a store.
 pub(crate) fn push(args: &Push, context: &Context<'_>) -> Result<ExitCode, Failure> {
-    let target = sources::reference(&args.target, Transport::Registry)?;
+    let target = target(&args.target)?;
     progress::check(&args.progress)?;
     let store = sources::store(&args.store, sources::Missing::Refused)?;
     let booted = match args.store.store {
@@ -51,17 +60,36 @@ pub(crate) fn push(args: &Push, context: &Context<'_>) -> Result<ExitCode, Failu
     let origin = Reference::parse(&found.name).ok();
     let shown = progress::start(&args.progress, context.environment)?;
     let pulling = Pulling::copying(&shown);
-    let copied = push::push(
-        &store,
-        &found.digest,
-        origin.as_ref(),
-        &target,
-        &options,
-        &pulling,
-    );
+    let (digest, origin) = (&found.digest, origin.as_ref());
+    let copied = put(&target, context, |target| {
+        Ok(push::push(
+            &store, digest, origin, target, &options, &pulling,
+        )?)
+    });
     drop(shown);
     written::tell(&copied?, &target)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where to write to: a place that hull can bring an image to.
+fn target(name: &str) -> Result<Reference, Failure> {
+    let target = sources::reference(name, Transport::Registry)?;
+    podman_storage::check(&target)?;
+    Ok(target)
+}
+
+/// Writes to the place itself, or to a layout on the way there.
+fn put(
+    target: &Reference,
+    context: &Context<'_>,
+    write: impl FnOnce(&Reference) -> Result<Copied, Failure>,
+) -> Result<Copied, Failure> {
+    let Reference::Storage(storage) = target else {
+        return write(target);
+    };
+    podman_storage::write(storage, context, |layout| {
+        write(&Reference::parse(&format!("oci:{}", layout.display()))?)
+    })
 }
 
 fn options(auth: &Auth, context: &Context<'_>) -> CopyOptions {

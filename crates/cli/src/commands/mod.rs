@@ -16,6 +16,7 @@ mod install;
 mod internals;
 mod man;
 mod pin;
+mod podman_storage;
 mod print_configuration;
 mod reboot;
 mod rollback;

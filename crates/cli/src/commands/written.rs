@@ -17,6 +17,10 @@ pub(crate) fn tell(copied: &Copied, target: &Reference) -> Result<(), Failure> {
         Some(digest) => format!("as {digest}"),
         None => "which keeps no digest".to_owned(),
     };
+    if let Reference::Storage(_) = target {
+        // How many layers it had already is not known.
+        return output::print(&format!("Written to {target}, {what}.\n"));
+    }
     let said = format!(
         "Written to {target}, {what}: {} ({}) sent, {} there already.\n",
         quantity::count(number(copied.sent_blobs), "blob", "blobs"),

@@ -4,14 +4,12 @@ use std::path::{Path, PathBuf};
 
 use hull_chunk::build::{self, Built};
 use hull_chunk::layer::Compression;
-use hull_chunk::scratch;
 use hull_oci::manifest::Manifest;
 use hull_oci::progress::Silent;
 use hull_oci::push::{self, Copied, CopyOptions};
 use hull_oci::{Platform, Reference};
-use hull_sys::run::Program;
 
-use super::super::{Context, sources};
+use super::super::{Context, podman_storage, sources};
 use crate::args::Transport;
 use crate::args::chunk::Chunk;
 use crate::failure::Failure;
@@ -21,7 +19,7 @@ use crate::render::quantity;
 pub(super) enum Target {
     /// The directory of a layout, and the tag.
     Layout(PathBuf, Option<String>),
-    /// An archive or a registry.
+    /// An archive, a registry or podman's storage.
     Other(Reference),
 }
 
@@ -42,7 +40,10 @@ pub(super) fn parse(text: &str) -> Result<Target, Failure> {
             layout.path().to_owned(),
             layout.name().map(str::to_owned),
         )),
-        other => Ok(Target::Other(other)),
+        other => {
+            podman_storage::check(&other)?;
+            Ok(Target::Other(other))
+        }
     }
 }
 
@@ -55,17 +56,12 @@ pub(super) fn through_a_layout(
     context: &Context<'_>,
     write: impl FnOnce(&Path) -> Result<Built, Failure>,
 ) -> Result<(Built, Option<Copied>), Failure> {
-    let temporary = scratch::in_var_tmp().map_err(|source| Failure::Write {
-        path: "/var/tmp".to_owned(),
-        source,
-    })?;
+    if let Reference::Storage(storage) = target {
+        return Ok((podman_storage::write(storage, context, write)?, None));
+    }
+    let temporary = podman_storage::temporary()?;
     let path = temporary.path().join("image");
     let built = write(&path)?;
-    let layout = format!("oci:{}", path.display());
-    if let Reference::Storage(_) = target {
-        into_storage(&layout, target, context)?;
-        return Ok((built, None));
-    }
     let previous = args.previous.as_ref();
     let previous = previous.map(|name| sources::reference(name, Transport::Registry));
     let source = sources::source_options(&args.auth, context);
@@ -77,27 +73,9 @@ pub(super) fn through_a_layout(
         mount_from: previous.transpose()?,
         ..CopyOptions::default()
     };
-    let copied = push::copy(&Reference::parse(&layout)?, target, &options, &Silent)?;
+    let layout = Reference::parse(&format!("oci:{}", path.display()))?;
+    let copied = push::copy(&layout, target, &options, &Silent)?;
     Ok((built, Some(copied)))
-}
-
-/// Into podman's storage, which only programs of its own library write to.
-fn into_storage(layout: &str, target: &Reference, context: &Context<'_>) -> Result<(), Failure> {
-    let target = target.to_string();
-    // The policy is for images of others.
-    let arguments = ["--insecure-policy", "copy", "--quiet", layout, &target];
-    let mut skopeo = Program::new("skopeo").package("skopeo").args(arguments);
-    let environment = context.environment;
-    for (name, value) in [
-        ("HOME", &environment.home),
-        ("XDG_RUNTIME_DIR", &environment.runtime_dir),
-        ("CONTAINERS_STORAGE_CONF", &environment.storage_conf),
-    ] {
-        if let Some(value) = value {
-            skopeo = skopeo.env(name, value);
-        }
-    }
-    skopeo.run().map_err(Failure::Storage)
 }
 
 /// What to say of layers that should have a table of contents and have none.
