@@ -33,16 +33,16 @@ pub(crate) fn with_store<T>(
     dir: Option<&Path>,
     run: impl FnOnce(&Store) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let temporary;
-    let dir = match dir {
-        Some(dir) => dir,
-        None => {
-            temporary = hull_chunk::scratch::in_var_tmp().map_err(|source| Failure::Write {
-                path: "/var/tmp".to_owned(),
-                source,
-            })?;
-            temporary.path()
-        }
+    let Some(dir) = dir else {
+        let failed = |source| Failure::Write {
+            path: "/var/tmp".to_owned(),
+            source,
+        };
+        let temporary = hull_chunk::scratch::in_var_tmp().map_err(failed)?;
+        // The directory itself is locked, and a store has a lock of its own.
+        let dir = temporary.path().join("store");
+        rustix::fs::mkdir(&dir, Mode::RWXU).map_err(|error| failed(error.into()))?;
+        return with_store(Some(&dir), run);
     };
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(dir, flags, Mode::empty()).map_err(|error| Failure::Read {
