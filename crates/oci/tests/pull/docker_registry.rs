@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use hull_sys::run::Program;
+
+use crate::certificates::make_certificate;
 
 /// A registry process with its data; both go with this value.
 pub(crate) struct DockerRegistry {
@@ -155,102 +157,6 @@ pub(crate) fn skopeo(arguments: &[&str]) {
         .package("skopeo")
         .arg("--insecure-policy")
         .args(arguments)
-        .run()
-        .unwrap();
-}
-
-fn make_certificate(dir: &Path) {
-    Program::new("openssl")
-        .package("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-        ])
-        .args([
-            "-days",
-            "2",
-            "-subj",
-            "/CN=test",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            // One that is an authority too, rustls does not take for a server.
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-        ])
-        .arg("-keyout")
-        .arg(dir.join("key.pem"))
-        .arg("-out")
-        .arg(dir.join("cert.pem"))
-        .run()
-        .unwrap();
-    make_expired(dir);
-    // As skopeo's --dest-cert-dir wants them.
-    for (from, to) in [
-        ("cert.pem", "ca.crt"),
-        ("cert.pem", "client.cert"),
-        ("key.pem", "client.key"),
-    ] {
-        std::fs::copy(dir.join(from), dir.join(to)).unwrap();
-    }
-}
-
-/// The same once more, of the past. Only `openssl ca` takes any dates.
-fn make_expired(dir: &Path) {
-    let text = |name: &str| dir.join(name).to_str().unwrap().to_owned();
-    let write = |name: &str, content: &str| {
-        let mut file = File::create(dir.join(name)).unwrap();
-        file.write_all(content.as_bytes()).unwrap();
-    };
-    write("index.txt", "");
-    write("serial", "01\n");
-    write(
-        "ca.cnf",
-        &format!(
-            "[ca]\ndefault_ca=own\n[own]\ndatabase={}\nserial={}\nnew_certs_dir={}\ndefault_md=sha256\npolicy=any\n\
-             x509_extensions=server\n[any]\ncommonName=supplied\n\
-             [server]\nsubjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n",
-            text("index.txt"),
-            text("serial"),
-            dir.display()
-        ),
-    );
-    let (key, request) = (text("key.pem"), text("request.pem"));
-    let openssl = Program::new("openssl").package("openssl");
-    openssl
-        .clone()
-        .args([
-            "req", "-new", "-subj", "/CN=test", "-key", &key, "-out", &request,
-        ])
-        .run()
-        .unwrap();
-    openssl
-        .args([
-            "ca",
-            "-batch",
-            "-notext",
-            "-selfsign",
-            "-config",
-            &text("ca.cnf"),
-        ])
-        .args([
-            "-startdate",
-            "20200101000000Z",
-            "-enddate",
-            "20200102000000Z",
-        ])
-        .args([
-            "-keyfile",
-            &key,
-            "-in",
-            &request,
-            "-out",
-            &text("expired.pem"),
-        ])
         .run()
         .unwrap();
 }

@@ -6,7 +6,38 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
 use crate::image::TestImage;
+
+/// A connection, encrypted or not.
+trait Connection: Read + Write {
+    fn socket(&self) -> &TcpStream;
+
+    /// Tells the other side that all was said.
+    fn end(&mut self) -> std::io::Result<()>;
+}
+
+impl Connection for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+
+    fn end(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Connection for StreamOwned<ServerConnection, TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        &self.sock
+    }
+
+    fn end(&mut self) -> std::io::Result<()> {
+        self.conn.send_close_notify();
+        self.flush()
+    }
+}
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -33,7 +64,7 @@ impl Request {
         range.strip_suffix('-')?.parse().ok()
     }
 
-    fn read(stream: &TcpStream) -> Option<Self> {
+    fn read(stream: &mut impl Connection) -> Option<Self> {
         let mut reader = BufReader::new(stream.take(64 << 10));
         let mut lines = reader.by_ref().lines();
         let first = lines.next()?.ok()?;
@@ -176,9 +207,9 @@ impl Answer {
         head + "\r\n"
     }
 
-    fn send(&self, stream: &mut TcpStream, sent: &AtomicU64) -> std::io::Result<()> {
+    fn send(&self, stream: &mut impl Connection, sent: &AtomicU64) -> std::io::Result<()> {
         if self.fault == Fault::Reset {
-            rustix::net::sockopt::set_socket_linger(&*stream, Some(Duration::ZERO))?;
+            rustix::net::sockopt::set_socket_linger(stream.socket(), Some(Duration::ZERO))?;
         }
         // Not even a header, where the fault is at the begin.
         if self.sent > 0 || self.fault == Fault::None {
@@ -205,10 +236,14 @@ impl Answer {
                 }
             }
         }
-        if let Fault::Silence(time) = self.fault {
-            std::thread::sleep(time);
+        match self.fault {
+            Fault::None => stream.end(),
+            Fault::Silence(time) => {
+                std::thread::sleep(time);
+                Ok(())
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -218,6 +253,7 @@ type Behaviour = dyn Fn(&Request, &Faulty) -> Option<Answer> + Send + Sync;
 #[derive(Clone)]
 pub(crate) struct Faulty {
     port: u16,
+    tls: Option<Arc<ServerConfig>>,
     image: Arc<TestImage>,
     log: Arc<Mutex<Vec<Request>>>,
     sent: Arc<AtomicU64>,
@@ -231,9 +267,19 @@ impl Faulty {
         image: TestImage,
         behaviour: impl Fn(&Request, &Faulty) -> Option<Answer> + Send + Sync + 'static,
     ) -> Self {
+        Self::start(image, None, behaviour)
+    }
+
+    /// The same over HTTPS, where there is a configuration for that.
+    pub(crate) fn start(
+        image: TestImage,
+        tls: Option<Arc<ServerConfig>>,
+        behaviour: impl Fn(&Request, &Faulty) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Self {
             port: listener.local_addr().unwrap().port(),
+            tls,
             image: Arc::new(image),
             log: Arc::default(),
             sent: Arc::default(),
@@ -243,7 +289,7 @@ impl Faulty {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let server = copy.clone();
-                std::thread::spawn(move || server.serve(stream));
+                std::thread::spawn(move || server.take(stream));
             }
         });
         server
@@ -257,8 +303,16 @@ impl Faulty {
         })
     }
 
-    fn serve(&self, mut stream: TcpStream) {
-        let Some(request) = Request::read(&stream) else {
+    fn take(&self, stream: TcpStream) {
+        let Some(config) = &self.tls else {
+            return self.serve(stream);
+        };
+        let session = ServerConnection::new(config.clone()).unwrap();
+        self.serve(StreamOwned::new(session, stream));
+    }
+
+    fn serve(&self, mut stream: impl Connection) {
+        let Some(request) = Request::read(&mut stream) else {
             return;
         };
         self.log.lock().unwrap().push(request.clone());
@@ -300,6 +354,11 @@ impl Faulty {
 
     pub(crate) fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `http` or `https`.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     pub(crate) fn image(&self, name: &str) -> String {

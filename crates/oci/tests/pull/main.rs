@@ -9,6 +9,7 @@
 #[path = "../../src/layer/tests/archive.rs"]
 mod archive;
 mod auth;
+mod certificates;
 mod docker_registry;
 mod documented;
 mod faults;

@@ -1,0 +1,196 @@
+//! Certificates for servers on this machine: one that is good, one whose time is over.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use hull_sys::run::Program;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+/// The files that all encrypted servers of this process share.
+static FILES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+    let temp = tempfile::tempdir().unwrap();
+    make_certificate(temp.path());
+    temp
+});
+
+fn file(name: &str) -> PathBuf {
+    FILES.path().join(name)
+}
+
+/// What a server shows: its certificate, and where that is wanted, the one that has expired.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    good: Arc<CertifiedKey>,
+    expired: Arc<CertifiedKey>,
+    /// For so many connections more.
+    is_expired_for: AtomicUsize,
+}
+
+impl Shown {
+    pub(crate) fn good() -> Arc<Self> {
+        Self::new(0)
+    }
+
+    /// Only the one that has expired.
+    pub(crate) fn expired() -> Arc<Self> {
+        Self::new(usize::MAX)
+    }
+
+    fn new(is_expired_for: usize) -> Arc<Self> {
+        Arc::new(Self {
+            good: read("cert.pem"),
+            expired: read("expired.pem"),
+            is_expired_for: AtomicUsize::new(is_expired_for),
+        })
+    }
+
+    /// The next connections get the one that has expired.
+    pub(crate) fn expire_for(&self, connections: usize) {
+        self.is_expired_for.store(connections, Ordering::SeqCst);
+    }
+
+    /// What a server needs. No session goes on with what an earlier connection proved.
+    pub(crate) fn config(self: &Arc<Self>) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_cert_resolver(self.clone());
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Arc::new(config)
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let less = |count: usize| count.checked_sub(1);
+        let is_expired = self
+            .is_expired_for
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        Some(match is_expired {
+            Ok(_) => self.expired.clone(),
+            Err(_) => self.good.clone(),
+        })
+    }
+}
+
+fn read(name: &str) -> Arc<CertifiedKey> {
+    let certificate = CertificateDer::from_pem_file(file(name)).unwrap();
+    let key = PrivateKeyDer::from_pem_file(file("key.pem")).unwrap();
+    let key = ring::sign::any_supported_type(&key).unwrap();
+    Arc::new(CertifiedKey::new(vec![certificate], key))
+}
+
+/// Writes a certs.d(5) in which both certificates are authorities for `host`, so that time alone
+/// tells them apart.
+pub(crate) fn trust(dir: &Path, host: &str) {
+    let dir = dir.join("certs.d").join(host);
+    std::fs::create_dir_all(&dir).unwrap();
+    for (from, to) in [("cert.pem", "good.crt"), ("expired.pem", "expired.crt")] {
+        std::fs::copy(file(from), dir.join(to)).unwrap();
+    }
+}
+
+/// Writes `cert.pem` for 127.0.0.1 with its `key.pem`, and `expired.pem`: the same of 2020.
+pub(crate) fn make_certificate(dir: &Path) {
+    Program::new("openssl")
+        .package("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+        ])
+        .args([
+            "-days",
+            "2",
+            "-subj",
+            "/CN=test",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            // One that is an authority too, rustls does not take for a server.
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ])
+        .arg("-keyout")
+        .arg(dir.join("key.pem"))
+        .arg("-out")
+        .arg(dir.join("cert.pem"))
+        .run()
+        .unwrap();
+    make_expired(dir);
+    // As skopeo's --dest-cert-dir wants them.
+    for (from, to) in [
+        ("cert.pem", "ca.crt"),
+        ("cert.pem", "client.cert"),
+        ("key.pem", "client.key"),
+    ] {
+        std::fs::copy(dir.join(from), dir.join(to)).unwrap();
+    }
+}
+
+/// The same once more, of the past. Only `openssl ca` takes any dates.
+fn make_expired(dir: &Path) {
+    let text = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let write = |name: &str, content: &str| {
+        let mut file = File::create(dir.join(name)).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+    };
+    write("index.txt", "");
+    write("serial", "01\n");
+    write(
+        "ca.cnf",
+        &format!(
+            "[ca]\ndefault_ca=own\n[own]\ndatabase={}\nserial={}\nnew_certs_dir={}\ndefault_md=sha256\npolicy=any\n\
+             x509_extensions=server\n[any]\ncommonName=supplied\n\
+             [server]\nsubjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n",
+            text("index.txt"),
+            text("serial"),
+            dir.display()
+        ),
+    );
+    let (key, request) = (text("key.pem"), text("request.pem"));
+    let openssl = Program::new("openssl").package("openssl");
+    openssl
+        .clone()
+        .args([
+            "req", "-new", "-subj", "/CN=test", "-key", &key, "-out", &request,
+        ])
+        .run()
+        .unwrap();
+    openssl
+        .args([
+            "ca",
+            "-batch",
+            "-notext",
+            "-selfsign",
+            "-config",
+            &text("ca.cnf"),
+        ])
+        .args([
+            "-startdate",
+            "20200101000000Z",
+            "-enddate",
+            "20200102000000Z",
+        ])
+        .args([
+            "-keyfile",
+            &key,
+            "-in",
+            &request,
+            "-out",
+            &text("expired.pem"),
+        ])
+        .run()
+        .unwrap();
+}
