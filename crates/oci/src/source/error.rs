@@ -290,6 +290,13 @@ fn at_token_service(realm: &str, fault: &Fault) -> String {
     }
 }
 
+/// Whether a certificate was good once, or will be: in the words of rustls.
+fn is_about_time(reason: &str) -> bool {
+    ["certificate expired", "certificate not valid yet"]
+        .iter()
+        .any(|words| reason.contains(words))
+}
+
 fn message_suffix(message: &str) -> String {
     if message.is_empty() {
         return String::new();
@@ -335,6 +342,9 @@ impl Fault {
             Self::Status { status: 429, .. } => "; wait a while, or log in".to_owned(),
             Self::Status { status: 408 | 500..=599, .. } => {
                 "; the registry is in trouble, try again later".to_owned()
+            }
+            Self::Transport(reason) if is_about_time(reason) => {
+                "; check this machine's clock. If it is right, that server needs a new certificate".to_owned()
             }
             Self::Transport(_) | Self::NoScheme { .. } => format!(
                 "; check the network and the name. A registry without a valid certificate needs its CA in the system's store, or insecure = true for {registry} in /etc/containers/registries.conf.d"

@@ -44,6 +44,15 @@ impl Shown {
         Self::new(usize::MAX)
     }
 
+    /// Only one whose time is yet to come.
+    pub(crate) fn future() -> Arc<Self> {
+        Arc::new(Self {
+            good: read("future.pem"),
+            expired: read("expired.pem"),
+            is_expired_for: AtomicUsize::new(0),
+        })
+    }
+
     fn new(is_expired_for: usize) -> Arc<Self> {
         Arc::new(Self {
             good: read("cert.pem"),
@@ -88,17 +97,19 @@ fn read(name: &str) -> Arc<CertifiedKey> {
     Arc::new(CertifiedKey::new(vec![certificate], key))
 }
 
-/// Writes a certs.d(5) in which both certificates are authorities for `host`, so that time alone
+/// Writes a certs.d(5) in which all certificates are authorities for `host`, so that time alone
 /// tells them apart.
 pub(crate) fn trust(dir: &Path, host: &str) {
     let dir = dir.join("certs.d").join(host);
     std::fs::create_dir_all(&dir).unwrap();
-    for (from, to) in [("cert.pem", "good.crt"), ("expired.pem", "expired.crt")] {
-        std::fs::copy(file(from), dir.join(to)).unwrap();
+    for name in ["cert", "expired", "future"] {
+        let from = file(&format!("{name}.pem"));
+        std::fs::copy(from, dir.join(format!("{name}.crt"))).unwrap();
     }
 }
 
-/// Writes `cert.pem` for 127.0.0.1 with its `key.pem`, and `expired.pem`: the same of 2020.
+/// Writes `cert.pem` for 127.0.0.1 with its `key.pem`; the same of 2020, `expired.pem`; and the
+/// same of 2199, `future.pem`.
 pub(crate) fn make_certificate(dir: &Path) {
     Program::new("openssl")
         .package("openssl")
@@ -128,7 +139,9 @@ pub(crate) fn make_certificate(dir: &Path) {
         .arg(dir.join("cert.pem"))
         .run()
         .unwrap();
-    make_expired(dir);
+    prepare_authority(dir);
+    make_of_another_time(dir, "expired.pem", "20200101000000Z", "20200102000000Z");
+    make_of_another_time(dir, "future.pem", "21990101000000Z", "21990102000000Z");
     // As skopeo's --dest-cert-dir wants them.
     for (from, to) in [
         ("cert.pem", "ca.crt"),
@@ -139,8 +152,8 @@ pub(crate) fn make_certificate(dir: &Path) {
     }
 }
 
-/// The same once more, of the past. Only `openssl ca` takes any dates.
-fn make_expired(dir: &Path) {
+/// What `openssl ca` needs: nothing else takes any dates.
+fn prepare_authority(dir: &Path) {
     let text = |name: &str| dir.join(name).to_str().unwrap().to_owned();
     let write = |name: &str, content: &str| {
         let mut file = File::create(dir.join(name)).unwrap();
@@ -152,7 +165,7 @@ fn make_expired(dir: &Path) {
         "ca.cnf",
         &format!(
             "[ca]\ndefault_ca=own\n[own]\ndatabase={}\nserial={}\nnew_certs_dir={}\ndefault_md=sha256\npolicy=any\n\
-             x509_extensions=server\n[any]\ncommonName=supplied\n\
+             unique_subject=no\nx509_extensions=server\n[any]\ncommonName=supplied\n\
              [server]\nsubjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n",
             text("index.txt"),
             text("serial"),
@@ -160,37 +173,23 @@ fn make_expired(dir: &Path) {
         ),
     );
     let (key, request) = (text("key.pem"), text("request.pem"));
-    let openssl = Program::new("openssl").package("openssl");
-    openssl
-        .clone()
+    Program::new("openssl")
+        .package("openssl")
         .args([
             "req", "-new", "-subj", "/CN=test", "-key", &key, "-out", &request,
         ])
         .run()
         .unwrap();
-    openssl
-        .args([
-            "ca",
-            "-batch",
-            "-notext",
-            "-selfsign",
-            "-config",
-            &text("ca.cnf"),
-        ])
-        .args([
-            "-startdate",
-            "20200101000000Z",
-            "-enddate",
-            "20200102000000Z",
-        ])
-        .args([
-            "-keyfile",
-            &key,
-            "-in",
-            &request,
-            "-out",
-            &text("expired.pem"),
-        ])
+}
+
+fn make_of_another_time(dir: &Path, name: &str, from: &str, to: &str) {
+    let text = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    Program::new("openssl")
+        .package("openssl")
+        .args(["ca", "-batch", "-notext", "-selfsign"])
+        .args(["-startdate", from, "-enddate", to])
+        .args(["-config", &text("ca.cnf"), "-keyfile", &text("key.pem")])
+        .args(["-in", &text("request.pem"), "-out", &text(name)])
         .run()
         .unwrap();
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use hull_oci::PullOptions;
 use hull_oci::source::Proxies;
 
+use crate::certificates::{self, Shown};
 use crate::docker_registry::DockerRegistry;
 use crate::faulty::Faulty;
 use crate::image::three_layers;
@@ -61,6 +62,27 @@ fn a_certificate_that_has_expired_is_refused_and_said_to_have() {
         error.contains("expired") && error.contains(&place),
         "{error}"
     );
+}
+
+#[test]
+fn a_certificate_of_another_time_is_refused_and_the_clock_is_to_be_looked_at() {
+    for (shown, what) in [
+        (Shown::expired(), "certificate expired"),
+        (Shown::future(), "certificate not valid yet"),
+    ] {
+        let server = Faulty::start(three_layers("1"), Some(shown.config()), |_, _| None);
+        let temp = tempfile::tempdir().unwrap();
+        certificates::trust(temp.path(), &server.host());
+        let error = LocalStore::new()
+            .pull_with(&server.image("debian:stable"), &verifying(temp.path()))
+            .unwrap_err();
+        let error = show(&error);
+        assert!(error.contains(what), "{error}");
+        assert!(error.contains("check this machine's clock"), "{error}");
+        // It would be bad advice.
+        assert!(!error.contains("insecure"), "{error}");
+        assert_eq!(server.requests().len(), 0);
+    }
 }
 
 #[test]
