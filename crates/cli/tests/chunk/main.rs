@@ -6,6 +6,7 @@
 )]
 
 mod containers;
+mod partial;
 mod registry;
 mod world;
 

@@ -1,6 +1,7 @@
 //! Images that go to a registry: Debian's docker-registry, on a free port of the loopback device.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -12,14 +13,14 @@ use serde_json::Value;
 use crate::world::{World, json, run, succeed};
 
 /// A registry process, which ends with this value. Its data are in the world.
-struct Registry<'a> {
+pub(crate) struct Registry<'a> {
     world: &'a World,
     process: Child,
     port: u16,
 }
 
 impl<'a> Registry<'a> {
-    fn start(world: &'a World) -> Self {
+    pub(crate) fn start(world: &'a World) -> Self {
         // Another process may take the port between this and the start; then the start fails.
         let port = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let port = port.local_addr().expect("it is bound").port();
@@ -54,7 +55,7 @@ impl<'a> Registry<'a> {
         }
     }
 
-    fn image(&self, name: &str) -> String {
+    pub(crate) fn image(&self, name: &str) -> String {
         format!("docker://127.0.0.1:{}/{name}", self.port)
     }
 
@@ -66,6 +67,52 @@ impl<'a> Registry<'a> {
         lines
             .filter(|line| line.contains(&request) && line.contains(&status))
             .count()
+    }
+
+    /// How many bytes were sent in answer to requests that begin so, with this status.
+    pub(crate) fn bytes(&self, request: &str, status: &str) -> u64 {
+        let log = fs::read_to_string(self.world.at("requests")).expect("it writes one");
+        let request = format!("\"{request}");
+        let lines = log.lines().filter(|line| line.contains(&request));
+        let sent = lines.filter_map(|line| {
+            let (_, answer) = line.split_once(&format!("\" {status} "))?;
+            answer.split(' ').next()?.parse::<u64>().ok()
+        });
+        sent.sum()
+    }
+
+    /// The manifest of an image, as it is in the registry.
+    pub(crate) fn manifest(&self, name: &str, tag: &str) -> Value {
+        let (status, body) = self.request("GET", &format!("{name}/manifests/{tag}"), b"");
+        assert_eq!(status, "200");
+        json(&body)
+    }
+
+    /// Gives a tag to another manifest.
+    pub(crate) fn put_manifest(&self, name: &str, tag: &str, manifest: &Value) {
+        let manifest = manifest.to_string();
+        let path = format!("{name}/manifests/{tag}");
+        let (status, body) = self.request("PUT", &path, manifest.as_bytes());
+        assert_eq!(status, "201", "{}", String::from_utf8_lossy(&body));
+    }
+
+    /// The status and the body of the answer to a request that is about a manifest.
+    fn request(&self, method: &str, path: &str, body: &[u8]) -> (String, Vec<u8>) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it runs");
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let head = format!(
+            "{method} /v2/{path} HTTP/1.0\r\nAccept: {kind}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).expect("it listens");
+        stream.write_all(body).expect("it listens");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("it answers");
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        let body = answer.split_off(end.expect("a head ends") + 4);
+        let head = String::from_utf8(answer).expect("a head is text");
+        let status = head.split(' ').nth(1).expect("it has a status");
+        (status.to_owned(), body)
     }
 
     /// What skopeo says of an image.

@@ -82,3 +82,15 @@ impl World {
 pub(crate) fn json(text: &[u8]) -> Value {
     serde_json::from_slice(text).expect("it is JSON")
 }
+
+/// Bytes that do not repeat, and are others for another seed (not 0).
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32).to_le_bytes()[0]
+    };
+    (0..length).map(next).collect()
+}
