@@ -9,8 +9,10 @@ use super::{Compression, Descriptor, ManifestError, OCI_CONFIG, OCI_MANIFEST, ma
 use crate::digest::Digest;
 
 /// Annotations that are true of the publisher's bytes only.
-const OF_THE_BYTES: [&str; 2] = [
+const OF_THE_BYTES: [&str; 3] = [
     "io.github.containers.zstd-chunked.",
+    // The same, from containers/storage before 1.44.
+    "io.containers.zstd-chunked.",
     "containerd.io/snapshot/stargz/",
 ];
 
@@ -149,6 +151,7 @@ mod tests {
                 "digest": blob(b"old"), "size": 3,
                 "annotations": {
                     "io.github.containers.zstd-chunked.manifest-position": "1:2:3:4",
+                    "io.containers.zstd-chunked.manifest-position": "1:2:3:4",
                     "org.example.component": "kernel",
                 },
             }, {
