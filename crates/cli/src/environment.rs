@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use hull_oci::source::Proxies;
 
+/// How podman's library tells its programs for whom they work in a user namespace.
+pub(crate) const ROOTLESS_USER: &str = "_CONTAINERS_ROOTLESS_UID";
+
 /// What the environment asks for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment {
@@ -25,6 +28,9 @@ pub(crate) struct Environment {
     pub(crate) runtime_dir: Option<PathBuf>,
     /// `CONTAINERS_STORAGE_CONF`, as for podman: where its images are.
     pub(crate) storage_conf: Option<PathBuf>,
+    /// `_CONTAINERS_ROOTLESS_UID`, which `podman unshare` sets: the user that hull works for, as
+    /// root of a user namespace.
+    pub(crate) rootless: Option<u32>,
     /// `HOME`.
     pub(crate) home: Option<PathBuf>,
     /// `CONTAINERS_REGISTRIES_CONF`, as for podman.
@@ -52,6 +58,7 @@ pub(crate) fn read() -> Environment {
         registry_auth_file: path("REGISTRY_AUTH_FILE"),
         runtime_dir: path("XDG_RUNTIME_DIR"),
         storage_conf: path("CONTAINERS_STORAGE_CONF"),
+        rootless: variable(ROOTLESS_USER).and_then(|user| user.to_str()?.parse().ok()),
         home: path("HOME"),
         registries_conf: path("CONTAINERS_REGISTRIES_CONF"),
         source_date_epoch: variable("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty()),

@@ -15,6 +15,7 @@ mod host_v1;
 mod output;
 mod progress;
 mod render;
+mod rootless;
 mod select;
 mod timestamp;
 mod yaml;
@@ -22,7 +23,7 @@ mod yaml;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let environment = environment::read();
+    let mut environment = environment::read();
     if let Some(steps) = environment.stop_after {
         hull_sys::durable::stop_after(steps);
     }
@@ -30,7 +31,9 @@ fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => error.exit(),
     };
-    match commands::run(cli, name, &environment) {
+    let done = rootless::enter(&cli, &mut environment)
+        .and_then(|()| commands::run(cli, name, &environment));
+    match done {
         Ok(code) => code,
         Err(failure) => hints::report(&failure, &environment),
     }

@@ -12,4 +12,5 @@ pub mod namespace;
 pub mod run;
 pub mod sha512;
 pub mod status;
+pub mod user_namespace;
 pub mod verity;

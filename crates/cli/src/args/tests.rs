@@ -259,3 +259,30 @@ fn what_only_bootc_has_is_refused_by_name_with_what_to_do_instead() {
     let error = parse(["hull", "upgrade", "--no-such"].map(OsString::from)).unwrap_err();
     assert!(error.to_string().contains("unexpected argument"), "{error}");
 }
+
+#[test]
+fn a_users_numbers_are_wanted_where_layers_in_podmans_storage_are_read_and_nothing_else() {
+    let reads = |line: &str| {
+        let words = line.split(' ').map(std::ffi::OsString::from);
+        let (cli, _) = parse(words).expect("it is a command");
+        cli.reads_podmans_layers()
+    };
+    for line in [
+        "hull image copy containers-storage:localhost/os oci:out",
+        "hull image pull --store s containers-storage:os",
+        "hull chunk --from containers-storage:os --output oci:out",
+        "hull chunk report containers-storage:os:1 containers-storage:os:2",
+        "hull build-chunked-oci --from localhost/os --output oci:out",
+    ] {
+        assert!(reads(line), "{line}");
+    }
+    for line in [
+        "hull image copy oci:in containers-storage:localhost/os",
+        "hull chunk --rootfs r --previous containers-storage:os:1 --output oci:out",
+        "hull chunk verify r containers-storage:os",
+        "hull image pull quay.io/containers-storage:os",
+        "hull status",
+    ] {
+        assert!(!reads(line), "{line}");
+    }
+}

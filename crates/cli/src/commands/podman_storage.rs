@@ -10,6 +10,7 @@ use hull_oci::reference::{ImageSelector, StorageReference};
 use hull_sys::run::Program;
 
 use super::Context;
+use crate::environment::ROOTLESS_USER;
 use crate::failure::Failure;
 
 /// Whether skopeo can bring an image there; says so before any work. All other places are fine.
@@ -63,6 +64,11 @@ pub(crate) fn write<T>(
         if let Some(value) = value {
             skopeo = skopeo.env(name, value);
         }
+    }
+    if let Some(user) = environment.rootless {
+        // It is in the namespace already, and should not look for its own.
+        skopeo = skopeo.env("_CONTAINERS_USERNS_CONFIGURED", "done");
+        skopeo = skopeo.env(ROOTLESS_USER, user.to_string());
     }
     skopeo.run().map_err(Failure::Storage)?;
     Ok(written)

@@ -38,6 +38,8 @@ pub(crate) fn source_options(auth: &Auth, context: &Context<'_>) -> SourceOption
     source.config.registries_conf = context.environment.registries_conf.clone();
     source.proxies = context.environment.proxies.clone();
     source.storage.home = context.environment.home.clone();
+    source.auth.user = context.environment.rootless;
+    source.storage.user = context.environment.rootless;
     source.storage.conf = context.environment.storage_conf.clone();
     source
 }

@@ -38,6 +38,8 @@ pub struct AuthFiles {
     pub runtime_dir: Option<PathBuf>,
     /// What `$HOME` names.
     pub home: Option<PathBuf>,
+    /// The user that hull works for, if that is not who it runs as.
+    pub user: Option<u32>,
     /// Whether the programs that the files name may be asked.
     pub helpers: Helpers,
     /// Helpers to ask, in order, beside or in place of the files
@@ -173,7 +175,7 @@ impl AuthFiles {
             return vec![candidate(path.clone(), true)];
         }
         let below = |dir: &Option<PathBuf>, path: &str| dir.as_ref().map(|dir| dir.join(path));
-        let user = rustix::process::geteuid().as_raw();
+        let user = self.user.unwrap_or(rustix::process::geteuid().as_raw());
         [
             below(&self.runtime_dir, "containers/auth.json"),
             below(&self.root, &format!("run/containers/{user}/auth.json")),

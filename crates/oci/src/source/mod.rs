@@ -42,7 +42,7 @@ use self::certificates::Certificates;
 pub use self::certificates::CertificatesError;
 #[cfg(fuzzing)]
 pub use self::containers_storage::fuzz_tar_split;
-pub use self::containers_storage::{StorageError, StorageOptions};
+pub use self::containers_storage::{OwnerRange, Owners, StorageError, StorageOptions};
 pub(crate) use self::docker_archive::whole_name as docker_name;
 pub use self::error::{Asked, Attempt, Fault, RegistryError, SourceError};
 pub use self::helper::Helpers;

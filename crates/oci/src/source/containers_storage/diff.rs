@@ -84,7 +84,7 @@ fn collect(dir: &OwnedFd, prefix: &[u8], paths: &mut Vec<Vec<u8>>) -> io::Result
 fn about(path: &[u8], error: impl Into<io::Error>) -> io::Error {
     let error = error.into();
     let advice = match error.kind() {
-        io::ErrorKind::PermissionDenied => "; run hull as root, or in `podman unshare`",
+        io::ErrorKind::PermissionDenied => super::FOREIGN,
         _ => "",
     };
     let name = crate::layer::EntryName::new(path);

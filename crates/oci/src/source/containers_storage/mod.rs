@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 use self::diff::Diff;
 pub use self::error::StorageError;
-use self::owners::Owners;
+pub use self::owners::{OwnerRange, Owners};
 pub use self::places::StorageOptions;
 use self::store::{LayerRecord, Store};
 #[cfg(fuzzing)]
@@ -35,6 +35,10 @@ use crate::manifest::{
     ManifestError,
 };
 use crate::reference::StorageReference;
+
+/// What to do about a file of the store that is closed to the user.
+const FOREIGN: &str = "; it belongs to another number: run hull as root, or in `podman unshare`, or give the user numbers in \
+                       /etc/subuid and /etc/subgid and install newuidmap and newgidmap (Debian's uidmap)";
 
 /// One image of podman's.
 #[derive(Debug)]
@@ -65,7 +69,7 @@ impl ContainersStorage {
         reference: &StorageReference,
         options: &StorageOptions,
     ) -> Result<Self, StorageError> {
-        let user = rustix::process::geteuid().as_raw();
+        let user = options.user.unwrap_or(rustix::process::geteuid().as_raw());
         let places = places::find(reference.store(), options, user)?;
         let mut stores = Vec::new();
         for path in std::iter::once(&places.own).chain(&places.additional) {
@@ -78,7 +82,6 @@ impl ContainersStorage {
             stores,
             reference,
             options,
-            user,
         };
         wanted.find()
     }
@@ -115,7 +118,6 @@ struct Wanted<'a> {
     stores: Vec<Store>,
     reference: &'a StorageReference,
     options: &'a StorageOptions,
-    user: u32,
 }
 
 /// A layer as it will be given.
@@ -299,8 +301,8 @@ impl Wanted<'_> {
             return Ok(Owners { users, groups });
         }
         let (user, group) = store.owner()?;
-        if self.user != 0 || user == 0 {
-            // Its own store, or one of root's; in a user namespace the kernel maps.
+        if user == 0 {
+            // One of root's, or in a user namespace, where the kernel maps.
             return Ok(Owners::default());
         }
         let root = self.options.root.as_deref().unwrap_or("/".as_ref());

@@ -1,4 +1,6 @@
 //! Whose files are: from the numbers on disk to those in the container.
+//!
+//! That of rootless podman is subuid(5)'s: the user is root in the container, then come the user's subordinate numbers.
 
 use std::io;
 use std::path::Path;
@@ -9,45 +11,48 @@ const MAX_FILE: u64 = 4 << 20;
 
 /// A range of numbers that podman mapped, as layers.json has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(super) struct Range {
+pub struct OwnerRange {
     /// The first number in the container.
     #[serde(rename = "container_id")]
-    pub(super) inside: u32,
+    pub inside: u32,
     /// The first number on disk.
     #[serde(rename = "host_id")]
-    pub(super) outside: u32,
+    pub outside: u32,
     /// How many.
     #[serde(rename = "size")]
-    pub(super) count: u32,
+    pub count: u32,
 }
 
 /// From numbers on disk to numbers in the container. Without ranges they are the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Owners {
-    pub(super) users: Vec<Range>,
-    pub(super) groups: Vec<Range>,
+pub struct Owners {
+    /// Of users.
+    pub users: Vec<OwnerRange>,
+    /// Of groups.
+    pub groups: Vec<OwnerRange>,
 }
 
 impl Owners {
     /// What `root`'s subuid and subgid files let this user map, as rootless podman does:
-    /// itself is root in the container, then come its subordinate numbers.
-    pub(super) fn of_rootless(root: &Path, user: u32, group: u32) -> io::Result<Self> {
+    /// itself is root in the container, then come its subordinate numbers, if it has any.
+    ///
+    /// Fails when one of the files is there and cannot be read.
+    pub fn of_rootless(root: &Path, user: u32, group: u32) -> io::Result<Self> {
         let passwd = read(&root.join("etc/passwd"))?;
         let name = name_of(&passwd, user).unwrap_or_default();
         let ranges = |file: &str, own: u32| {
             let text = read(&root.join(file))?;
-            let subordinate = subordinate(&text, &name, user);
-            if subordinate.is_empty() {
-                return Err(io::Error::other(format!(
-                    "the store belongs to user {user}, and {file} has no numbers for that user"
-                )));
-            }
-            Ok(stacked(own, &subordinate))
+            Ok::<_, io::Error>(stacked(own, &subordinate(&text, &name, user)))
         };
         Ok(Self {
             users: ranges("etc/subuid", user)?,
             groups: ranges("etc/subgid", group)?,
         })
+    }
+
+    /// Whether there is more to map than the user itself, for users and for groups.
+    pub fn has_subordinate(&self) -> bool {
+        self.users.len() > 1 && self.groups.len() > 1
     }
 
     pub(super) fn user(&self, number: u32) -> io::Result<u32> {
@@ -59,7 +64,7 @@ impl Owners {
     }
 }
 
-fn inside(ranges: &[Range], number: u32, what: &str) -> io::Result<u32> {
+fn inside(ranges: &[OwnerRange], number: u32, what: &str) -> io::Result<u32> {
     if ranges.is_empty() {
         return Ok(number);
     }
@@ -75,15 +80,15 @@ fn inside(ranges: &[Range], number: u32, what: &str) -> io::Result<u32> {
 }
 
 /// The mapping with `own` as 0 and the ranges behind it, one after the other.
-fn stacked(own: u32, subordinate: &[(u32, u32)]) -> Vec<Range> {
-    let mut ranges = vec![Range {
+fn stacked(own: u32, subordinate: &[(u32, u32)]) -> Vec<OwnerRange> {
+    let mut ranges = vec![OwnerRange {
         inside: 0,
         outside: own,
         count: 1,
     }];
     let mut next: u32 = 1;
     for &(outside, count) in subordinate {
-        ranges.push(Range {
+        ranges.push(OwnerRange {
             inside: next,
             outside,
             count,
@@ -118,7 +123,11 @@ fn name_of(passwd: &str, user: u32) -> Option<String> {
 fn read(path: &Path) -> io::Result<String> {
     let about =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let file = std::fs::File::open(path).map_err(about)?;
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(about(error)),
+    };
     let bytes = hull_sys::dir::read_at_most(file, MAX_FILE).map_err(about)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -159,8 +168,17 @@ mod tests {
         assert_eq!(owners.user(300_000).unwrap(), 11);
         assert_eq!(owners.group(1001).unwrap(), 0);
         assert!(owners.user(0).unwrap_err().to_string().contains("user 0"));
-        let error = Owners::of_rootless(temp.path(), 7, 7).unwrap_err();
-        assert!(error.to_string().contains("etc/subuid"), "{error}");
+        assert!(owners.has_subordinate());
+        // Without subordinate numbers podman maps the user alone.
+        let alone = Owners::of_rootless(temp.path(), 7, 7).unwrap();
+        assert!(!alone.has_subordinate());
+        assert_eq!(alone.user(7).unwrap(), 0);
+        let error = alone.user(8).unwrap_err().to_string();
+        assert!(error.contains("user 8"), "{error}");
+        assert_eq!(
+            Owners::of_rootless(&temp.path().join("none"), 7, 7).unwrap(),
+            alone
+        );
         assert_eq!(Owners::default().user(42).unwrap(), 42);
     }
 

@@ -22,6 +22,9 @@ pub struct StorageOptions {
     pub home: Option<PathBuf>,
     /// A configuration in place of the system's and the user's (`CONTAINERS_STORAGE_CONF`).
     pub conf: Option<PathBuf>,
+    /// Whose stores they are, where that is not who hull runs as: in a user namespace
+    /// hull is root, and works for the user that made it.
+    pub user: Option<u32>,
 }
 
 /// The stores of one user, that of their own first, then those for reading only.
@@ -235,6 +238,7 @@ mod tests {
             root: Some(temp.path().to_owned()),
             home: Some(temp.path().join("home")),
             conf: None,
+            user: None,
         };
         (temp, options)
     }

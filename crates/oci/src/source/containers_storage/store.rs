@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::StorageError;
-use super::owners::Range;
+use super::owners::OwnerRange;
 use crate::digest::Digest;
 
 /// The longest list, in bytes: some hundred for each image or layer.
@@ -44,9 +44,9 @@ pub(super) struct LayerRecord {
     /// The length of the tar.
     pub(super) diff_size: Option<i64>,
     #[serde(rename = "uidmap")]
-    pub(super) users: Option<Vec<Range>>,
+    pub(super) users: Option<Vec<OwnerRange>>,
     #[serde(rename = "gidmap")]
-    pub(super) groups: Option<Vec<Range>>,
+    pub(super) groups: Option<Vec<OwnerRange>>,
 }
 
 /// A store, kept as it is by its locks.

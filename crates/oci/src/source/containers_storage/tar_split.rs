@@ -170,7 +170,7 @@ impl<R: Read> Assembled<R> {
 /// Names the file of the layer.
 fn about(name: &[u8], error: io::Error) -> io::Error {
     let advice = match error.kind() {
-        io::ErrorKind::PermissionDenied => "; run hull as root, or in `podman unshare`",
+        io::ErrorKind::PermissionDenied => super::FOREIGN,
         io::ErrorKind::NotFound => "; the store is damaged, `podman system check` says more",
         _ => "",
     };
