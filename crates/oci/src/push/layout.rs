@@ -30,7 +30,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Opens the directory, and makes it a layout if it is empty or missing.
+    /// Opens the directory, and makes it a layout if it is missing, or empty but for the blobs of
+    /// a copy that did not come to its end.
     pub(super) fn open(reference: &FileReference) -> Result<Self, PushError> {
         let path = reference.path().to_owned();
         let failed = |source: io::Error| PushError::Write {
@@ -48,7 +49,12 @@ impl Layout {
             rustix::fs::AtFlags::empty(),
         )
         .is_ok();
-        if !is_layout && !hull_sys::dir::entries(&dir).map_err(failed)?.is_empty() {
+        let entries = hull_sys::dir::entries(&dir).map_err(failed)?;
+        if !is_layout
+            && entries
+                .iter()
+                .any(|entry| entry.name.to_bytes() != b"blobs")
+        {
             return Err(PushError::NotALayout {
                 path,
                 reason: "there are files in it, and it is no OCI image layout".to_owned(),
@@ -237,6 +243,25 @@ mod tests {
         assert_eq!(digests, expected);
         assert!(with_entry(Some(b"[]"), &written(b"x"), None).is_err());
         assert!(with_entry(Some(br#"{"manifests":{}}"#), &written(b"x"), None).is_err());
+    }
+
+    #[test]
+    fn a_copy_that_failed_is_begun_again_and_a_directory_of_other_things_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let reference = format!("oci:{}", temp.path().join("out").display());
+        let crate::Reference::Layout(reference) = crate::Reference::parse(&reference).unwrap()
+        else {
+            panic!("it is a layout");
+        };
+        Layout::open(&reference).unwrap();
+        let again = Layout::open(&reference).unwrap();
+        again.put_document(&written(b"{}")).unwrap();
+        Layout::open(&reference).unwrap();
+        File::create(temp.path().join("out/notes")).unwrap();
+        assert!(matches!(
+            Layout::open(&reference),
+            Err(PushError::NotALayout { .. })
+        ));
     }
 
     #[test]
