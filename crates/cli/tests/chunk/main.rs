@@ -8,6 +8,7 @@
 mod containers;
 mod partial;
 mod registry;
+mod room;
 mod world;
 
 use std::fs;

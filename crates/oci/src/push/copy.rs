@@ -18,7 +18,7 @@ use crate::manifest::{
 };
 use crate::platform::Platform;
 use crate::progress::{Event, LayerInfo, Progress, Stage};
-use crate::reference::Reference;
+use crate::reference::{FileReference, Reference};
 use crate::source::{self, Fetched, Source};
 
 /// How deep indexes may lie in each other.
@@ -37,10 +37,36 @@ pub fn copy(
         policy.check_before(from).map_err(Box::new)?;
     }
     let source = source::open(from, &options.source)?;
+    copy_from(&*source, from, to, options, progress)
+}
+
+/// Moves the image of a layout into an archive.
+///
+/// The room of its layers is given back while they are copied, so that both together never take
+/// much more than one. What is left of the layout is of no use, also after an error. Archives
+/// read each layer once; a registry may want one again, for which this is not made.
+pub fn move_into_archive(
+    from: &FileReference,
+    archive: &Reference,
+    options: &CopyOptions,
+    progress: &dyn Progress,
+) -> Result<Copied, PushError> {
+    let source = source::open_used_up(from)?;
+    let from = Reference::Layout(from.clone());
+    copy_from(&*source, &from, archive, options, progress)
+}
+
+fn copy_from(
+    source: &dyn Source,
+    from: &Reference,
+    to: &Reference,
+    options: &CopyOptions,
+    progress: &dyn Progress,
+) -> Result<Copied, PushError> {
     let having = options.mount_from.as_ref().unwrap_or(from);
     let target = super::open(to, Some(having), &options.target)?;
     let job = Job {
-        source: &*source,
+        source,
         stored: None,
         judged: Some(from),
         target: &*target,

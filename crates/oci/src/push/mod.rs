@@ -24,7 +24,7 @@ mod tar_file;
 
 use std::io::{self, Read};
 
-pub use self::copy::{copy, push};
+pub use self::copy::{copy, move_into_archive, push};
 pub use self::error::PushError;
 pub use self::outcome::{Copied, CopyOptions};
 use crate::digest::Digest;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 
+use super::used_up::UsedUp;
 use super::{Fetched, Source, SourceError};
 use crate::digest::{BlobError, Digest};
 use crate::manifest::{
@@ -37,14 +38,24 @@ pub(super) struct Layout<F> {
 impl Layout<Directory> {
     /// The image in a directory.
     pub(super) fn open(reference: &FileReference) -> Result<Self, SourceError> {
-        let path = reference.path();
-        let dir = Directory::open(path).map_err(|source| SourceError::Read {
-            path: path.to_owned(),
-            what: "cannot open the directory".to_owned(),
-            source,
-        })?;
-        Self::new(reference, "oci", dir)
+        Self::new(reference, "oci", directory(reference)?)
     }
+}
+
+impl Layout<UsedUp> {
+    /// The same, of a layout that nobody wants afterwards: each layer can be read once.
+    pub(super) fn open_used_up(reference: &FileReference) -> Result<Self, SourceError> {
+        Self::new(reference, "oci", UsedUp(directory(reference)?))
+    }
+}
+
+fn directory(reference: &FileReference) -> Result<Directory, SourceError> {
+    let path = reference.path();
+    Directory::open(path).map_err(|source| SourceError::Read {
+        path: path.to_owned(),
+        what: "cannot open the directory".to_owned(),
+        source,
+    })
 }
 
 impl<F: Files> Layout<F> {
@@ -262,16 +273,15 @@ fn offered(index: &Index) -> String {
 pub(super) struct Directory(OwnedFd);
 
 impl Directory {
-    fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
     }
-}
 
-impl Files for Directory {
-    fn open(&self, path: &str) -> io::Result<Option<(Box<dyn Read + Send>, u64)>> {
+    /// Opens a regular file below, with its length; none where there is none.
+    pub(super) fn open_file(&self, path: &str, access: OFlags) -> io::Result<Option<(File, u64)>> {
         // Without NONBLOCK, opening a named pipe would wait for its writer.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match hull_sys::dir::open_beneath(&self.0, path, flags) {
             Ok(fd) => File::from(fd),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -281,7 +291,14 @@ impl Files for Directory {
         if !metadata.is_file() {
             return Err(io::Error::other("it is no regular file"));
         }
-        Ok(Some((Box::new(file), metadata.len())))
+        Ok(Some((file, metadata.len())))
+    }
+}
+
+impl Files for Directory {
+    fn open(&self, path: &str) -> io::Result<Option<(Box<dyn Read + Send>, u64)>> {
+        let opened = self.open_file(path, OFlags::RDONLY)?;
+        Ok(opened.map(|(file, length)| (Box::new(file) as Box<dyn Read + Send>, length)))
     }
 }
 

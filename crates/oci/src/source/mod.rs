@@ -29,6 +29,7 @@ mod token;
 mod trust;
 pub(crate) mod upload;
 mod url;
+mod used_up;
 
 use std::fmt;
 use std::io::{self, Read};
@@ -54,7 +55,7 @@ pub use self::retry::Retry;
 pub use self::upload::UploadError;
 use crate::digest::{BlobError, Digest, VerifyingReader};
 use crate::manifest::{Descriptor, ManifestError};
-use crate::reference::Reference;
+use crate::reference::{FileReference, Reference};
 use crate::spool::{PartHandle, Spool, SpoolError};
 
 /// How to reach the places that images come from.
@@ -422,6 +423,12 @@ pub fn open(
             &options.storage,
         )?),
     })
+}
+
+/// Opens a layout that nobody wants afterwards: each of its layers can be read once, and
+/// takes no room on disk then.
+pub(crate) fn open_used_up(reference: &FileReference) -> Result<Box<dyn Source>, SourceError> {
+    Ok(Box::new(layout::Layout::open_used_up(reference)?))
 }
 
 #[cfg(fuzzing)]

@@ -1,9 +1,11 @@
 //! Where an image goes.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use hull_chunk::build::{self, Built};
 use hull_chunk::layer::Compression;
+use hull_chunk::scratch::Scratch;
 use hull_oci::manifest::Manifest;
 use hull_oci::progress::Silent;
 use hull_oci::push::{self, Copied, CopyOptions};
@@ -59,7 +61,7 @@ pub(super) fn through_a_layout(
     if let Reference::Storage(storage) = target {
         return Ok((podman_storage::write(storage, context, write)?, None));
     }
-    let temporary = podman_storage::temporary()?;
+    let temporary = temporary_for(target)?;
     let path = temporary.path().join("image");
     let built = write(&path)?;
     let previous = args.previous.as_ref();
@@ -74,8 +76,33 @@ pub(super) fn through_a_layout(
         ..CopyOptions::default()
     };
     let layout = Reference::parse(&format!("oci:{}", path.display()))?;
-    let copied = push::copy(&layout, target, &options, &Silent)?;
+    let copied = match (&layout, target) {
+        (Reference::Layout(layout), Reference::Archive(_) | Reference::DockerArchive(_)) => {
+            push::move_into_archive(layout, target, &options, &Silent)?
+        }
+        _ => push::copy(&layout, target, &options, &Silent)?,
+    };
     Ok((built, Some(copied)))
+}
+
+/// A directory for the layout: beside an archive that is a file, so that what the one gives back
+/// is room for the other.
+fn temporary_for(target: &Reference) -> Result<Scratch, Failure> {
+    let archive = match target {
+        Reference::Archive(file) | Reference::DockerArchive(file) if !file.is_stdout() => {
+            file.path()
+        }
+        _ => return podman_storage::temporary(),
+    };
+    let name = archive.file_name().unwrap_or_default();
+    let parent = archive.parent().filter(|path| !path.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    Scratch::new(parent, &hidden).map_err(|source| Failure::Write {
+        path: parent.display().to_string(),
+        source,
+    })
 }
 
 /// What to say of layers that should have a table of contents and have none.
