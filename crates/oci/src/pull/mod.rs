@@ -416,6 +416,7 @@ impl Pull<'_> {
                 config: config_bytes,
             }),
         };
+        self.forget_stored()?;
         self.tidy_spool(&needed, Keep::default())?;
         self.check_room(&needed)?;
         records.extend(self.fetch_layers(needed)?);
@@ -509,6 +510,19 @@ impl Pull<'_> {
         });
         failure.into_result()?;
         Ok(records.unwrap_or_default())
+    }
+
+    /// Lets go of parts of layers that the store has: who fetched them was killed right then.
+    fn forget_stored(&self) -> Result<(), PullError> {
+        let Some(spool) = self.spool.filter(|_| !self.session.repairing()) else {
+            return Ok(());
+        };
+        for blob in spool.blobs().map_err(SourceError::Spool)? {
+            if layer::find(self.session.store(), &blob)?.is_some() {
+                spool.forget(&blob).map_err(SourceError::Spool)?;
+            }
+        }
+        Ok(())
     }
 
     /// Lets go of parts of other images, beyond what is to be kept.

@@ -77,6 +77,20 @@ impl Spool {
         }
     }
 
+    /// The blobs of which there is something.
+    pub(crate) fn blobs(&self) -> Result<Vec<Digest>, SpoolError> {
+        let leftovers = self.leftovers()?;
+        let blob = |leftover: &Leftover| part::digest_of(&leftover.name);
+        Ok(leftovers.iter().filter_map(blob).collect())
+    }
+
+    /// Removes what there is of a blob, unless another process is at it.
+    pub(crate) fn forget(&self, blob: &Digest) -> Result<(), SpoolError> {
+        self.remove(&part::file_name(blob))
+            .map(drop)
+            .map_err(|source| self.error(source))
+    }
+
     /// What [`collect`](Self::collect) would remove, but for what is in use.
     pub fn removable(
         &self,

@@ -65,6 +65,11 @@ pub(super) fn file_name(digest: &Digest) -> String {
     format!("{}-{}", digest.algorithm().name(), digest.to_hex())
 }
 
+/// The blob whose file has that name, if it is one.
+pub(super) fn digest_of(name: &str) -> Option<Digest> {
+    name.replacen('-', ":", 1).parse().ok()
+}
+
 pub(super) fn record_name(name: &str) -> String {
     format!("{name}.json")
 }

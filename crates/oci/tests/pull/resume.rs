@@ -2,6 +2,7 @@
 //! another place, and in another process.
 
 use std::collections::HashSet;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -477,6 +478,29 @@ fn a_part_of_another_image_stays_until_it_is_collected() {
     assert_eq!(spool.removable(&HashSet::new(), small).unwrap().len(), 1);
     assert_eq!(spool.collect(&HashSet::new(), small).unwrap().len(), 1);
     assert_eq!(spool_files(&local), [""; 0]);
+}
+
+#[test]
+fn a_part_of_a_layer_that_the_store_has_goes_with_the_next_pull() {
+    let image = three_layers("1");
+    let (digest, body) = large(&image);
+    let server = Faulty::new(image, |_, _| None);
+    let local = LocalStore::new();
+    local
+        .pull_with(&server.image("debian:stable"), &spooled(&local))
+        .unwrap();
+    // A process that is killed when the layer has its name leaves this.
+    let name = format!("sha256-{}", digest.to_hex());
+    std::fs::create_dir_all(local.path("spool")).unwrap();
+    let mut part = std::fs::File::create(local.path("spool").join(&name)).unwrap();
+    part.write_all(&body).unwrap();
+    let stray = std::fs::File::create(local.path("spool").join("sha256-1"));
+    drop(stray.unwrap());
+    let other = Faulty::new(three_layers("2"), |_, _| None);
+    local
+        .pull_with(&other.image("debian:stable"), &spooled(&local))
+        .unwrap();
+    assert_eq!(spool_files(&local), ["sha256-1"], "nothing else is touched");
 }
 
 #[test]
