@@ -6,6 +6,7 @@
 )]
 
 use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -46,7 +47,7 @@ fn image() -> TestImage {
     })
 }
 
-fn spooled(dir: &std::path::Path) -> PullOptions {
+fn spooled(dir: &Path) -> PullOptions {
     let mut options = options();
     options.parallel = Some(1.try_into().unwrap());
     let parent = File::open(dir).unwrap();
@@ -54,13 +55,18 @@ fn spooled(dir: &std::path::Path) -> PullOptions {
     options
 }
 
+/// What a child is told: its directory, and what to pull.
+pub(crate) fn told() -> (PathBuf, String) {
+    let dir = std::env::var_os(STORE).expect("the other tests set it");
+    let image = std::env::var(NAME).expect("the other tests set it");
+    (dir.into(), image)
+}
+
 #[test]
 #[ignore = "the tests below run it in a process of its own"]
 fn child() {
-    let store = std::env::var_os(STORE).expect("the other tests set it");
-    let image = std::env::var(NAME).expect("the other tests set it");
-    let store = std::path::Path::new(&store);
-    let mut options = spooled(store);
+    let (store, image) = told();
+    let mut options = spooled(&store);
     // The parent wrote it.
     options.policy = Some(Arc::new(Policy::read(&store.join("policy.json")).unwrap()));
     let store = open(&store.join("composefs"));
@@ -74,9 +80,10 @@ fn child() {
     ));
 }
 
-fn start(dir: &std::path::Path, image: &str) -> Child {
+/// Runs one ignored test of this program, which pulls.
+pub(crate) fn start(test: &str, dir: &Path, image: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "kill::child", "--ignored"])
+        .args(["--exact", test, "--ignored"])
         .env(STORE, dir)
         .env(NAME, image)
         .stdout(Stdio::null())
@@ -85,7 +92,7 @@ fn start(dir: &std::path::Path, image: &str) -> Child {
         .unwrap()
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !is_so() {
         assert!(Instant::now() < deadline, "{what} does not happen");
@@ -139,7 +146,7 @@ fn killed_at(seat: &'static str, sent: fn(usize) -> usize) -> (u64, u64) {
     std::fs::create_dir(temp.path().join("composefs")).unwrap();
     let policy = SIGNED.policy(temp.path());
     let name = server.image("debian:stable");
-    let mut child = start(temp.path(), &name);
+    let mut child = start("kill::child", temp.path(), &name);
     wait_until("the request", || asked.load(Ordering::SeqCst));
     if seat == "large" {
         // All that was sent has come.
@@ -171,11 +178,15 @@ fn killed_at(seat: &'static str, sent: fn(usize) -> usize) -> (u64, u64) {
     // The killed one never came to say that all it put is on disk: its mark stays for a
     // collection, on file systems where there are marks.
     let left = gc::plan(&local, &[]).unwrap().leftovers;
-    let is_mark = |name: &String| name.starts_with(".hull-unsynced-");
-    assert!(left.iter().all(is_mark), "{seat}: {left:?}");
+    assert!(left.iter().all(|name| is_mark(name)), "{seat}: {left:?}");
     assert_eq!(options.spool.unwrap().leftovers().unwrap(), [], "{seat}");
     let all = image.blobs.values().map(Vec::len).sum::<usize>();
     (server.sent(), u64::try_from(all).unwrap())
+}
+
+/// Whether this is what a killed session leaves until the next collection.
+pub(crate) fn is_mark(leftover: &str) -> bool {
+    leftover.starts_with(".hull-unsynced-")
 }
 
 #[test]

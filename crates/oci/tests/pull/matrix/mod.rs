@@ -5,6 +5,7 @@
 
 mod cells;
 mod faults;
+mod kill;
 
 use std::fs::File;
 use std::path::Path;
