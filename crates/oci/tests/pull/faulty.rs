@@ -164,6 +164,10 @@ impl Answer {
         self.body.len()
     }
 
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.status == 404
+    }
+
     pub(crate) fn with_status(mut self, status: u16) -> Self {
         self.status = status;
         self
@@ -329,23 +333,7 @@ impl Faulty {
 
     /// The right answer.
     pub(crate) fn answer(&self, request: &Request) -> Answer {
-        let path = request.path.split('?').next().unwrap();
-        let last = path.rsplit('/').next().unwrap();
-        if path.contains("/manifests/") && last.parse::<hull_oci::Digest>().is_err() {
-            return Answer::ok(self.image.media_type(), self.image.manifest());
-        }
-        match last
-            .parse()
-            .ok()
-            .and_then(|digest| self.image.blobs.get(&digest))
-        {
-            Some(bytes) if path.contains("/manifests/") => {
-                let value: serde_json::Value = serde_json::from_slice(bytes).unwrap();
-                Answer::ok(value["mediaType"].as_str().unwrap(), bytes.clone())
-            }
-            Some(bytes) => blob(request, bytes),
-            None => Answer::status(404),
-        }
+        self.image.answer(request)
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -373,6 +361,25 @@ impl Faulty {
     /// How many bytes of bodies went out.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
+    }
+}
+
+impl TestImage {
+    /// What a registry answers that has this image alone, under every tag and name.
+    pub(crate) fn answer(&self, request: &Request) -> Answer {
+        let path = request.path.split('?').next().unwrap();
+        let last = path.rsplit('/').next().unwrap();
+        if path.contains("/manifests/") && last.parse::<hull_oci::Digest>().is_err() {
+            return Answer::ok(self.media_type(), self.manifest());
+        }
+        match last.parse().ok().and_then(|digest| self.blobs.get(&digest)) {
+            Some(bytes) if path.contains("/manifests/") => {
+                let value: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+                Answer::ok(value["mediaType"].as_str().unwrap(), bytes.clone())
+            }
+            Some(bytes) => blob(request, bytes),
+            None => Answer::status(404),
+        }
     }
 }
 

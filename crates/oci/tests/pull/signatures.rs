@@ -187,7 +187,7 @@ fn by_cosign(key: &Key) -> Value {
 
 /// The signature of an image as a registry serves it, for other tests.
 pub(crate) struct Signed {
-    key: Key,
+    key: Arc<Key>,
     attached: Attached,
     bytes: Vec<u8>,
     /// The blob that is signed.
@@ -196,7 +196,15 @@ pub(crate) struct Signed {
 
 impl Signed {
     pub(crate) fn new(image: &TestImage) -> Self {
-        let key = Key::new("P-256");
+        Self::by(Arc::new(Key::new("P-256")), image)
+    }
+
+    /// That of another image, by the same key.
+    pub(crate) fn beside(&self, image: &TestImage) -> Self {
+        Self::by(self.key.clone(), image)
+    }
+
+    fn by(key: Arc<Key>, image: &TestImage) -> Self {
         let payload = payload("signed.example/debian", &image.digest());
         let mut attached = Attached::default();
         let signature = key.sign(&payload);

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hull_oci::Digest;
 
-use super::{IMAGE, SEATS, Seat, guarded};
+use super::{IMAGE, SEATS, SIGNED, Seat, guarded};
 use crate::certificates::Shown;
 use crate::faulty::{Answer, Fault, Faulty, Length, Request};
 
@@ -138,7 +138,9 @@ impl FaultCase {
         let shown = self.encrypted.then(Shown::good);
         let kept = shown.clone();
         let server = guarded(&IMAGE, shown.as_ref(), move |request, right| {
-            if !seat.is_asked(request, &IMAGE) || count.fetch_add(1, Ordering::SeqCst) >= most {
+            if !seat.is_asked(request, &IMAGE, &SIGNED.payload)
+                || count.fetch_add(1, Ordering::SeqCst) >= most
+            {
                 return None;
             }
             Some((self.answer)(Scene {

@@ -8,6 +8,7 @@ use hull_oci::source::Retry;
 use hull_store::gc;
 
 use super::faults::{EXPIRED, FAULTS, FaultCase};
+use super::flips::Flip;
 use super::*;
 use crate::kill::{is_mark, start, told, wait_until};
 use crate::local_store::{LocalStore, open, show};
@@ -63,11 +64,7 @@ fn check(cell: &Cell) -> bool {
     let local = LocalStore::new();
     let dir = local.path("");
     introduce(&dir, &bad, seat);
-    let mut child = start("matrix::kill::child", &dir, &bad.image("debian:stable"));
-    wait_until("the fault", || seen.load(Ordering::SeqCst) > 0);
-    thread::sleep(delay);
-    child.kill().unwrap();
-    let status = child.wait().unwrap();
+    let was_at_work = kill_pull(&dir, &bad, delay, || seen.load(Ordering::SeqCst) > 0);
     assert_sound(&local.store, &what);
     for request in other.requests() {
         assert_eq!(request.header("authorization"), None, "{what}");
@@ -86,19 +83,27 @@ fn check(cell: &Cell) -> bool {
     let left = options.spool.unwrap().leftovers().unwrap();
     assert_eq!(left, [], "{what}");
     assert_no_secret(&dir, &what);
-    collect_marks(&local, &what);
-    status.signal() == Some(9)
+    assert_collectable(&local, &what);
+    was_at_work
 }
 
-/// All that the killed one left is its mark, and that goes with the next collection.
-fn collect_marks(local: &LocalStore, what: &str) {
+/// Pulls in another process and kills that, so long after the fault; tells whether it was still at work.
+fn kill_pull(dir: &Path, bad: &Faulty, delay: Duration, is_faulty: impl Fn() -> bool) -> bool {
+    let mut child = start("matrix::kill::child", dir, &bad.image("debian:stable"));
+    wait_until("the fault", is_faulty);
+    thread::sleep(delay);
+    child.kill().unwrap();
+    child.wait().unwrap().signal() == Some(9)
+}
+
+/// All that the killed one left beside contents is its mark, and that goes with the next collection.
+fn assert_collectable(local: &LocalStore, what: &str) {
     let plan = gc::plan(&local.store, &[]).unwrap();
     assert!(
         plan.leftovers.iter().all(|name| is_mark(name)),
         "{what}: {:?}",
         plan.leftovers
     );
-    assert!(plan.objects.is_empty(), "{what}: {plan}");
     gc::execute(&local.store, &plan, Duration::from_secs(60)).unwrap();
     let plan = gc::plan(&local.store, &[]).unwrap();
     assert!(plan.is_empty(), "{what}: {plan}");
@@ -119,6 +124,44 @@ fn assert_no_secret(dir: &Path, what: &str) {
     }
 }
 
+impl Random {
+    /// Up to so many milliseconds.
+    fn delay(&mut self, longest: usize) -> Duration {
+        Duration::from_millis(u64::try_from(self.next() % (longest + 1)).unwrap())
+    }
+}
+
+/// The same while the tag moves, and with the registry as it is then.
+fn check_flip(flip: Flip, delay: Duration) {
+    let what = format!("{flip:?}, killed after {delay:?}, seed {SEED}");
+    let (server, moved) = flip.registry();
+    let local = LocalStore::new();
+    let dir = local.path("");
+    introduce(&dir, &server, Seat::Signature);
+    kill_pull(&dir, &server, delay, || moved.load(Ordering::SeqCst));
+    assert_sound(&local.store, &what);
+
+    let options = options_in(&dir, server.port());
+    match local.pull_with(&server.image("debian:stable"), &options) {
+        Ok(pulled) => flip.assert_new(&local, &pulled),
+        Err(error) => panic!("{what}, afterwards: {}", show(&error)),
+    }
+    assert_sound(&local.store, &what);
+    flip.assert_tidy(&options.spool.unwrap(), &what);
+    assert_no_secret(&dir, &what);
+    assert_collectable(&local, &what);
+}
+
+#[test]
+fn a_pull_killed_while_its_tag_moves_leaves_a_whole_store_and_the_next_one_works() {
+    let mut random = Random(SEED);
+    let mut cells = Vec::new();
+    for flip in Flip::all().into_iter().filter(Flip::keeps_form) {
+        cells.push((flip, random.delay(LONGEST_DELAYS[1])));
+    }
+    check_all(&cells, |(flip, delay)| check_flip(*flip, *delay));
+}
+
 #[test]
 fn a_pull_killed_at_any_fault_leaves_a_whole_store_and_the_next_one_works() {
     let mut random = Random(SEED);
@@ -126,11 +169,10 @@ fn a_pull_killed_at_any_fault_leaves_a_whole_store_and_the_next_one_works() {
     for seat in SEATS {
         for case in &FAULTS {
             for longest in LONGEST_DELAYS {
-                let delay = u64::try_from(random.next() % (longest + 1)).unwrap();
                 cells.push(Cell {
                     seat,
                     case,
-                    delay: Duration::from_millis(delay),
+                    delay: random.delay(longest),
                     random: random.next(),
                 });
             }

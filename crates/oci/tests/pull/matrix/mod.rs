@@ -5,6 +5,7 @@
 
 mod cells;
 mod faults;
+mod flips;
 mod kill;
 
 use std::fs::File;
@@ -22,7 +23,7 @@ use hull_store::fsck::{self, Depth};
 use serde_json::json;
 
 use crate::certificates::{self, Shown};
-use crate::faulty::{Answer, Faulty, Request};
+use crate::faulty::{Answer, Fault, Faulty, Request};
 use crate::image::{Recipe, TestImage, make, tar};
 use crate::local_store::{options, read};
 use crate::signatures::Signed;
@@ -53,11 +54,12 @@ const SEATS: [Seat; 7] = [
     Seat::Payload,
 ];
 
-static IMAGE: LazyLock<TestImage> = LazyLock::new(image);
+static IMAGE: LazyLock<TestImage> = LazyLock::new(|| image(b'1'));
 static SIGNED: LazyLock<Signed> = LazyLock::new(|| Signed::new(&IMAGE));
 
 impl Seat {
-    fn is_asked(self, request: &Request, image: &TestImage) -> bool {
+    /// Whether this is the request for that, of an image whose signature is of this payload.
+    fn is_asked(self, request: &Request, image: &TestImage, payload: &Digest) -> bool {
         let ends = |digest: &Digest| request.path.ends_with(&digest.to_string());
         match self {
             Self::Manifest => request.path.ends_with("/manifests/stable"),
@@ -65,8 +67,8 @@ impl Seat {
             Self::SmallBlob => ends(&image.layers[0]),
             Self::LargeBlob => ends(&image.layers[2]),
             Self::Token => request.path.starts_with("/token"),
-            Self::Signature => request.path.ends_with(".sig"),
-            Self::Payload => ends(&SIGNED.payload),
+            Self::Signature => request.path.ends_with(&signature_of(image)),
+            Self::Payload => ends(payload),
         }
     }
 
@@ -91,27 +93,33 @@ impl Seat {
             Self::Config => IMAGE.config.to_string(),
             Self::SmallBlob => IMAGE.layers[0].to_string(),
             Self::LargeBlob => IMAGE.layers[2].to_string(),
-            Self::Signature => format!("the manifest sha256-{}.sig", IMAGE.digest().to_hex()),
+            Self::Signature => format!("the manifest {}", signature_of(&IMAGE)),
             Self::Payload => SIGNED.payload.to_string(),
         }
     }
 }
 
-fn image() -> TestImage {
+/// The tag of an image's signatures.
+fn signature_of(image: &TestImage) -> String {
+    format!("sha256-{}.sig", image.digest().to_hex())
+}
+
+/// An image whose version is a digit, with one layer that is the same in all of them.
+fn image(version: u8) -> TestImage {
     let large: Vec<u8> = (0..266_000u32)
-        .flat_map(|n| (n.wrapping_mul(2_654_435_761) ^ 0x77).to_le_bytes())
+        .flat_map(|n| (n.wrapping_mul(2_654_435_761) ^ u32::from(version)).to_le_bytes())
         .collect();
     make(&Recipe {
         layers: &[
             (
                 Compression::Gzip,
-                tar(&[("usr/", b""), ("usr/one", &[b'1'; 300])]),
+                tar(&[("usr/", b""), ("usr/one", &[version; 300])]),
             ),
             (Compression::Zstd, tar(&[("usr/two", &[b'2'; 300])])),
             (Compression::None, tar(&[("usr/three", &large)])),
         ],
         architecture: &crate::image::host_architecture(),
-        version: "1",
+        version: &char::from(version).to_string(),
     })
 }
 
@@ -121,8 +129,22 @@ fn guarded(
     shown: Option<&Arc<Shown>>,
     fault: impl Fn(&Request, Answer) -> Option<Answer> + Send + Sync + 'static,
 ) -> Faulty {
+    let served = SIGNED.served(image);
+    let right = move |request: &Request| {
+        let signed = SIGNED.answer(&request.path);
+        signed.unwrap_or_else(|| served.answer(request))
+    };
+    guarding(right, shown, fault)
+}
+
+/// The same for whatever `right` answers who has a token.
+fn guarding(
+    right: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    shown: Option<&Arc<Shown>>,
+    fault: impl Fn(&Request, Answer) -> Option<Answer> + Send + Sync + 'static,
+) -> Faulty {
     let tls = shown.map(Shown::config);
-    Faulty::start(SIGNED.served(image), tls, move |request, server| {
+    Faulty::start(IMAGE.clone(), tls, move |request, server| {
         let basic = format!("Basic {}", STANDARD.encode(format!("me:{PASSWORD}")));
         let sent = request.header("authorization");
         let right = if request.path.starts_with("/token") {
@@ -135,8 +157,7 @@ fn guarded(
             let challenge = format!(r#"Bearer realm="{realm}",service="x""#);
             return Some(Answer::status(401).header("WWW-Authenticate", challenge));
         } else {
-            let signed = SIGNED.answer(&request.path);
-            signed.unwrap_or_else(|| server.answer(request))
+            right(request)
         };
         Some(fault(request, right.clone()).unwrap_or(right))
     })
@@ -189,7 +210,9 @@ fn assert_image(store: &Store, pulled: &Pulled, image: &TestImage) {
     let content = read(store, &tree, "usr/three");
     let layer = &image.blobs[&image.layers[2]];
     assert_eq!(content, layer[512..512 + content.len()]);
-    assert_eq!(read(store, &tree, "usr/one"), [b'1'; 300]);
+    let version = pulled.image.config.version().unwrap().as_bytes();
+    assert_eq!(read(store, &tree, "usr/one"), version.repeat(300));
+    assert_eq!(read(store, &tree, "usr/two"), [b'2'; 300]);
 }
 
 fn assert_sound(store: &Store, what: &str) {
