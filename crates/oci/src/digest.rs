@@ -233,10 +233,12 @@ pub enum BlobError {
         actual: Box<Digest>,
     },
     /// What is kept of it on this machine is not what it was.
-    #[error("the part of {digest} that is kept in the spool is damaged")]
+    #[error("the part of {digest} that is kept in the spool is damaged: {reason}")]
     DamagedPart {
         /// The blob.
         digest: Digest,
+        /// What came of reading it.
+        reason: String,
     },
 }
 
@@ -247,7 +249,7 @@ impl BlobError {
             Self::Truncated { digest, .. }
             | Self::TooLong { digest, .. }
             | Self::WrongDigest { digest, .. }
-            | Self::DamagedPart { digest } => digest,
+            | Self::DamagedPart { digest, .. } => digest,
         }
     }
 

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use flate2::Crc;
 
 use crate::source::Ticket;
+use crate::spool::Damage;
 
 /// How many pieces of so many bytes wait in memory.
 const PIECES: usize = 8;
@@ -120,10 +121,12 @@ impl<'a> ReadAhead<'a> {
 
     fn read_back(&self, kept: &KeptPiece) -> io::Result<Vec<u8>> {
         let mut piece = vec![0; kept.length];
-        match self.ticket.read_back(&mut piece, kept.offset) {
-            Ok(()) if crc_of(&piece) == kept.crc => Ok(piece),
-            _ => Err(self.ticket.damaged()),
-        }
+        let how = match self.ticket.read_back(&mut piece, kept.offset) {
+            Ok(()) if crc_of(&piece) == kept.crc => return Ok(piece),
+            Ok(()) => Damage::Changed,
+            Err(error) => error.into(),
+        };
+        Err(self.ticket.damaged(how))
     }
 }
 
@@ -224,6 +227,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::spool::PartHandle;
 
     /// Gives pieces of changing length, then perhaps an error.
     struct Jumpy {
@@ -257,6 +261,36 @@ mod tests {
             prop_assert_eq!(result.is_err(), fails);
             prop_assert!(out == content);
         }
+    }
+
+    #[test]
+    fn why_a_piece_cannot_be_read_back_is_told() {
+        /// Tells when all of it was read.
+        struct Telling(io::Cursor<Vec<u8>>, Sender<()>);
+        impl Read for Telling {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let count = self.0.read(buffer)?;
+                if count == 0 {
+                    self.1.send(()).ok();
+                }
+                Ok(count)
+            }
+        }
+        let content = vec![7; (PIECES + 2) * PIECE];
+        let temp = tempfile::tempdir().unwrap();
+        let part = PartHandle::unreadable(temp.path(), &content);
+        let (tell, all_read) = channel();
+        let blob = Telling(io::Cursor::new(content), tell);
+        let never = AtomicBool::new(false);
+        let ticket = Ticket::of(part);
+        let mut reader = ReadAhead::start(blob, ticket.clone(), &never, &never);
+        // More pieces wait than memory has places for.
+        all_read.recv().unwrap();
+        let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
+        let reason = "it cannot be read: Bad file descriptor";
+        assert!(error.to_string().contains(reason), "{error}");
+        let damage = ticket.damage().unwrap().to_string();
+        assert_eq!(damage, error.to_string());
     }
 
     #[test]

@@ -589,14 +589,17 @@ impl Pull<'_> {
                 }
             };
             ticket.remove_part().map_err(SourceError::Spool)?;
-            let again = if ticket.is_damaged() {
-                spool = None;
-                true
-            } else {
-                self.source.distrust(&layer.descriptor) || ticket.is_pieced()
-            };
+            let damage = ticket.damage();
+            let again =
+                damage.is_some() || self.source.distrust(&layer.descriptor) || ticket.is_pieced();
             if is_last || !again {
                 return Err(error);
+            }
+            if let Some(damage) = damage {
+                // The disk may be failing: whoever looks after it should know.
+                let remark = format!("{damage}; the layer is fetched once more, without the spool");
+                self.progress.report(Event::Remark(&remark));
+                spool = None;
             }
             is_last = true;
         }

@@ -354,6 +354,9 @@ impl Fault {
             }
             Self::AtTokenService { fault, .. } if fault.is_transient() || matches!(**fault, Self::Denied { .. }) => fault.advice(registry),
             Self::Token { .. } | Self::AtTokenService { .. } => "; the registry's set-up is at fault".to_owned(),
+            Self::Content(BlobError::DamagedPart { .. }) => {
+                "; this machine's disk may be failing: look at the kernel's messages, and try again".to_owned()
+            }
             Self::Redirect { .. } | Self::TooLong(_) | Self::Content(_) | Self::Document(_) | Self::OtherDigest { .. } | Self::Status { .. } => {
                 "; something between here and the registry (a proxy, a login page) may have answered: try again, or from another network".to_owned()
             }

@@ -56,7 +56,7 @@ pub use self::upload::UploadError;
 use crate::digest::{BlobError, Digest, VerifyingReader};
 use crate::manifest::{Descriptor, ManifestError};
 use crate::reference::{FileReference, Reference};
-use crate::spool::{PartHandle, Spool, SpoolError};
+use crate::spool::{Damage, PartHandle, Spool, SpoolError};
 
 /// How to reach the places that images come from.
 #[derive(Debug, Clone, Default)]
@@ -278,6 +278,14 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    #[cfg(test)]
+    pub(crate) fn of(part: PartHandle) -> Self {
+        Self {
+            pieced: Arc::default(),
+            part: Some(Arc::new(part)),
+        }
+    }
+
     /// Whether the blob was put together from parts: a wrong one may come right when
     /// it is fetched in one piece.
     pub(crate) fn is_pieced(&self) -> bool {
@@ -303,16 +311,16 @@ impl Ticket {
     }
 
     /// The error for when what is kept cannot be read back as it was.
-    pub(crate) fn damaged(&self) -> io::Error {
+    pub(crate) fn damaged(&self, how: Damage) -> io::Error {
         match &self.part {
-            Some(part) => io::Error::other(part.damaged()),
-            None => io::ErrorKind::InvalidData.into(),
+            Some(part) => io::Error::other(part.damaged(&how)),
+            None => io::Error::other(how),
         }
     }
 
-    /// Whether there was such an error: it says nothing of where the blob came from.
-    pub(crate) fn is_damaged(&self) -> bool {
-        self.part.as_ref().is_some_and(|part| part.is_damaged())
+    /// The first such error, if there was one: it says nothing of where the blob came from.
+    pub(crate) fn damage(&self) -> Option<&BlobError> {
+        self.part.as_ref()?.damage()
     }
 
     /// Puts on disk that the blob came whole, if it did, for when its layer is not in the

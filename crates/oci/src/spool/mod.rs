@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hull_sys::durable;
 
 pub use self::leftovers::{Keep, Leftover};
+pub(crate) use self::part::Damage;
 use self::part::Part;
 use self::reader::Spooled;
 use crate::digest::BlobError;
@@ -182,14 +183,14 @@ impl PartHandle {
         self.part.read_exact_at(bytes, offset)
     }
 
-    /// What is read is not what was written.
-    pub(crate) fn damaged(&self) -> BlobError {
-        self.part.damaged()
+    /// The error for what is read and is not what was written.
+    pub(crate) fn damaged(&self, how: &Damage) -> BlobError {
+        self.part.damaged(how)
     }
 
-    /// Whether something of the part could not be read as it was written.
-    pub(crate) fn is_damaged(&self) -> bool {
-        self.part.is_damaged()
+    /// The first such error, if there was one.
+    pub(crate) fn damage(&self) -> Option<&BlobError> {
+        self.part.damage()
     }
 
     /// Puts on disk that the blob came whole, if it did: its layer is not in the store, or not soon.
@@ -202,6 +203,28 @@ impl PartHandle {
         self.part
             .remove()
             .map_err(|source| self.spool.error(source))
+    }
+}
+
+#[cfg(test)]
+impl PartHandle {
+    /// A part in `dir` that holds `content` and cannot be read.
+    pub(crate) fn unreadable(dir: &std::path::Path, content: &[u8]) -> Self {
+        let parent = std::fs::File::open(dir).unwrap();
+        let spool = Spool::create(&parent, "spool", "spool").unwrap();
+        let descriptor = Descriptor {
+            media_type: String::new(),
+            digest: crate::Digest::sha256(content),
+            size: u64::try_from(content.len()).unwrap(),
+            annotations: std::collections::BTreeMap::new(),
+        };
+        let (part, _) = Part::open(&spool.dir, &descriptor, None).unwrap().unwrap();
+        part.keep(content, 0).unwrap();
+        Self {
+            part: Arc::new(part.write_only()),
+            resumed: 0,
+            spool,
+        }
     }
 }
 

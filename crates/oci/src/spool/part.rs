@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use hull_sys::durable;
@@ -21,6 +21,29 @@ const MAX_RECORD: u64 = 16 << 10;
 /// How long a reader that was cancelled may take to let go.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What is wrong with what is read of a part.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Damage {
+    /// The check sum is another one.
+    #[error("it holds other bytes than were written")]
+    Changed,
+    /// It ends before what was written does.
+    #[error("it is shorter than what was written")]
+    Short,
+    /// The machine cannot read it.
+    #[error("it cannot be read: {0}")]
+    Unreadable(io::Error),
+}
+
+impl From<io::Error> for Damage {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Short,
+            _ => Self::Unreadable(error),
+        }
+    }
+}
+
 /// A partial blob that nobody else uses.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -34,8 +57,8 @@ pub(super) struct Part {
     kept: AtomicU64,
     /// The blob came whole, and no record says so yet.
     whole: Mutex<Option<Whole>>,
-    /// What was read back is not what was written.
-    is_damaged: AtomicBool,
+    /// What was read back is not what was written: the first such error.
+    damage: OnceLock<BlobError>,
     /// Set once it was removed: a reader that is about to end must not bring a record back.
     removed: Mutex<bool>,
 }
@@ -134,7 +157,7 @@ impl Part {
             file,
             kept: AtomicU64::new(0),
             whole: Mutex::new(None),
-            is_damaged: AtomicBool::new(false),
+            damage: OnceLock::new(),
             removed: Mutex::new(false),
         };
         let left = match part.read()? {
@@ -219,16 +242,17 @@ impl Part {
     }
 
     /// The error for what is read and is not what was written, or cannot be read.
-    pub(super) fn damaged(&self) -> BlobError {
-        self.is_damaged.store(true, Ordering::Relaxed);
-        BlobError::DamagedPart {
+    pub(super) fn damaged(&self, how: &Damage) -> BlobError {
+        let error = BlobError::DamagedPart {
             digest: self.descriptor.digest,
-        }
+            reason: how.to_string(),
+        };
+        self.damage.get_or_init(|| error).clone()
     }
 
-    /// Whether there was such an error.
-    pub(super) fn is_damaged(&self) -> bool {
-        self.is_damaged.load(Ordering::Relaxed)
+    /// The first such error, if there was one.
+    pub(super) fn damage(&self) -> Option<&BlobError> {
+        self.damage.get()
     }
 
     /// Notes that the blob is whole. Whether that is worth a write to disk shows when its layer is imported.
@@ -272,6 +296,17 @@ impl Part {
 
     fn removed(&self) -> MutexGuard<'_, bool> {
         self.removed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Part {
+    /// The same with a file that cannot be read, as on a disk that fails.
+    pub(super) fn write_only(mut self) -> Self {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&*self.dir, &*self.name, flags, Mode::empty());
+        self.file = File::from(file.unwrap());
+        self
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Crc;
 
-use super::part::{Left, Part, Whole};
+use super::part::{Damage, Left, Part, Whole};
 use crate::digest::VerifyingReader;
 use crate::manifest::Descriptor;
 
@@ -59,7 +59,8 @@ fn read_up_to(part: &Part, buffer: &mut [u8], position: &mut u64, end: u64) -> i
     }
     let count = match part.read_at(&mut buffer[..room], *position) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
-        Ok(0) | Err(_) => return Err(io::Error::other(part.damaged())),
+        Err(error) => return Err(io::Error::other(part.damaged(&error.into()))),
+        Ok(0) => return Err(io::Error::other(part.damaged(&Damage::Short))),
         Ok(count) => count,
     };
     *position += u64::try_from(count).unwrap_or(0);
@@ -98,7 +99,7 @@ impl Spooled {
         let count = read_up_to(&self.part, buffer, &mut self.position, self.hashed)?;
         self.crc.update(&buffer[..count]);
         if self.position == self.hashed && self.crc.sum() != self.expected_crc {
-            return Err(io::Error::other(self.part.damaged()));
+            return Err(io::Error::other(self.part.damaged(&Damage::Changed)));
         }
         Ok(count)
     }

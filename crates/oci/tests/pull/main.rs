@@ -28,6 +28,7 @@ mod podman;
 mod push;
 mod push_faults;
 mod push_interop;
+mod read_ahead;
 mod repair;
 mod resume;
 mod signatures;

@@ -7,13 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hull_oci::manifest::Compression;
-use hull_oci::progress::{Event, Progress};
 use hull_oci::spool::Keep;
-use hull_oci::{Digest, PullOptions, Pulled, Reference, Spool};
+use hull_oci::{Digest, PullOptions, Spool};
 
 use crate::faulty::{Answer, Fault, Faulty, Length, Request};
-use crate::image::{self, TestImage, three_layers};
+use crate::image::{TestImage, three_layers};
 use crate::local_store::{LocalStore, options, read, show};
 
 /// The layer that is large enough for the spool.
@@ -22,7 +20,7 @@ fn large(image: &TestImage) -> (Digest, Vec<u8>) {
     (digest, image.blobs[&digest].clone())
 }
 
-fn is_about(request: &Request, digest: &Digest) -> bool {
+pub(crate) fn is_about(request: &Request, digest: &Digest) -> bool {
     request.path.ends_with(&digest.to_string())
 }
 
@@ -36,7 +34,7 @@ fn breaking(image: &TestImage, count: usize, bytes: usize) -> Faulty {
     })
 }
 
-fn spooled(local: &LocalStore) -> PullOptions {
+pub(crate) fn spooled(local: &LocalStore) -> PullOptions {
     let parent = std::fs::File::open(local.path("")).unwrap();
     let mut options = options();
     options.spool = Some(Spool::create(parent, "spool", local.path("spool")).unwrap());
@@ -50,7 +48,7 @@ fn hasty(local: &LocalStore) -> PullOptions {
     options
 }
 
-fn spool_files(local: &LocalStore) -> Vec<String> {
+pub(crate) fn spool_files(local: &LocalStore) -> Vec<String> {
     let entries = std::fs::read_dir(local.path("spool")).unwrap();
     let mut names: Vec<_> = entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -59,7 +57,7 @@ fn spool_files(local: &LocalStore) -> Vec<String> {
     names
 }
 
-fn offsets(server: &Faulty, digest: &Digest) -> Vec<usize> {
+pub(crate) fn offsets(server: &Faulty, digest: &Digest) -> Vec<usize> {
     let requests = server.requests();
     let about = requests.iter().filter(|request| is_about(request, digest));
     about.map(|request| request.offset().unwrap_or(0)).collect()
@@ -120,145 +118,6 @@ fn a_server_that_knows_no_ranges_is_read_from_the_begin_again() {
     }
 }
 
-/// Keeps the import of a layer waiting until all of its blob is in the spool.
-struct Busy<'a> {
-    part: std::path::PathBuf,
-    length: u64,
-    then: &'a (dyn Fn(&std::path::Path) + Sync),
-    waited: AtomicUsize,
-}
-
-impl Progress for Busy<'_> {
-    fn report(&self, event: Event<'_>) {
-        let is_first = matches!(event, Event::LayerBytes { .. })
-            && self.waited.fetch_add(1, Ordering::SeqCst) == 0;
-        if !is_first {
-            return;
-        }
-        let length = || std::fs::metadata(&self.part).map_or(0, |file| file.len());
-        let started = std::time::Instant::now();
-        while length() < self.length {
-            assert!(
-                started.elapsed() < Duration::from_secs(60),
-                "{} bytes came",
-                length()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        (self.then)(&self.part);
-    }
-}
-
-/// Pulls an image of one layer of several MB, whose import waits until all of it came; gives
-/// what was asked of the server, and how many bytes it sent that are not of the layer.
-fn pull_busily(then: &(dyn Fn(&std::path::Path) + Sync)) -> (Vec<usize>, u64) {
-    let content: Vec<u8> = (0..3_000_000u32)
-        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
-        .collect();
-    let image = image::make(&image::Recipe {
-        layers: &[(Compression::None, image::tar(&[("large", &content)]))],
-        architecture: &image::host_architecture(),
-        version: "1",
-    });
-    let [digest] = image.layers[..] else { panic!() };
-    let length = u64::try_from(image.blobs[&digest].len()).unwrap();
-    let server = Faulty::new(image, |_, _| None);
-    let local = LocalStore::new();
-    let busy = Busy {
-        part: local.path(&format!("spool/sha256-{}", digest.to_hex())),
-        length,
-        then,
-        waited: AtomicUsize::new(0),
-    };
-    let reference = Reference::parse(&server.image("debian:stable")).unwrap();
-    let pulled: Pulled = hull_oci::pull(&local.store, &reference, &spooled(&local), &busy).unwrap();
-    let tree = pulled.image.tree(&local.store).unwrap();
-    assert!(read(&local.store, &tree, "large") == content);
-    assert_eq!(spool_files(&local), [""; 0]);
-    (offsets(&server, &digest), server.sent() - length)
-}
-
-#[test]
-fn a_busy_import_keeps_no_server_waiting() {
-    let (asked, others) = pull_busily(&|_| ());
-    assert_eq!(asked, [0]);
-    assert!(others < 100_000, "{others}");
-}
-
-#[test]
-fn what_was_damaged_while_it_waited_is_fetched_once_more() {
-    let (asked, _) = pull_busily(&|part| {
-        let file = std::fs::File::options().write(true).open(part).unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&file, b"damage", 10_000_000).unwrap();
-    });
-    assert_eq!(asked, [0, 0]);
-}
-
-#[test]
-fn what_cannot_be_read_back_is_fetched_once_more() {
-    let (asked, _) = pull_busily(&|part| {
-        let file = std::fs::File::options().write(true).open(part).unwrap();
-        file.set_len(10_000_000).unwrap();
-    });
-    assert_eq!(asked, [0, 0]);
-}
-
-/// The layer waits whole in the spool when another one fails; then the machine is switched off.
-#[test]
-fn a_layer_that_came_whole_is_known_after_a_power_cut() {
-    let content: Vec<u8> = (0..3_000_000u32)
-        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
-        .collect();
-    let image = image::make(&image::Recipe {
-        layers: &[
-            (Compression::None, image::tar(&[("large", &content)])),
-            (Compression::None, image::tar(&[("small", b"small")])),
-        ],
-        architecture: &image::host_architecture(),
-        version: "1",
-    });
-    let [large, small] = image.layers[..] else {
-        panic!()
-    };
-    let length = image.blobs[&large].len();
-    let local = LocalStore::new();
-    let part = local.path(&format!("spool/sha256-{}", large.to_hex()));
-    let (came, failing) = std::sync::mpsc::channel();
-    let (came, failing) = (std::sync::Mutex::new(came), std::sync::Mutex::new(failing));
-    let failed = AtomicUsize::new(0);
-    let server = Faulty::new(image, move |request, _| {
-        let fails = is_about(request, &small) && failed.fetch_add(1, Ordering::SeqCst) == 0;
-        fails.then(|| {
-            failing.lock().unwrap().recv().unwrap();
-            Answer::status(404)
-        })
-    });
-    let busy = Busy {
-        part: part.clone(),
-        length: u64::try_from(length).unwrap(),
-        then: &|_| {
-            came.lock().unwrap().send(()).unwrap();
-            std::thread::sleep(Duration::from_secs(1));
-        },
-        waited: AtomicUsize::new(0),
-    };
-    let name = server.image("debian:stable");
-    let reference = Reference::parse(&name).unwrap();
-    let options = spooled(&local);
-    hull_oci::pull(&local.store, &reference, &options, &busy).unwrap_err();
-
-    let record = part.with_extension("json");
-    let mut value: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
-    assert_eq!(value["bytes"], length);
-    value["boot"] = "another".into();
-    put(&record, value.to_string().as_bytes());
-    let pulled = local.pull_with(&name, &options).unwrap();
-    let tree = pulled.image.tree(&local.store).unwrap();
-    assert!(read(&local.store, &tree, "large") == content);
-    assert_eq!(offsets(&server, &large), [0]);
-}
-
 #[test]
 fn a_blob_that_ends_early_again_and_again_is_given_up_on() {
     let image = three_layers("1");
@@ -313,8 +172,7 @@ fn goes_on_after(change: impl Fn(&std::path::Path, &std::path::Path)) -> Vec<usi
     offsets(&server, &digest)[1..].to_vec()
 }
 
-fn put(path: &std::path::Path, bytes: &[u8]) {
-    use std::io::Write;
+pub(crate) fn put(path: &std::path::Path, bytes: &[u8]) {
     std::fs::File::create(path)
         .unwrap()
         .write_all(bytes)
