@@ -19,7 +19,7 @@ Example, in a Containerfile:
     RUN --mount=type=bind,rw=true,src=.,dst=/buildcontext,bind-propagation=shared \\
         --mount=from=rootfs,dst=/rootfs \\
         hull build-chunked-oci --bootc --rootfs /rootfs --output oci:/buildcontext/out.oci
-    FROM oci:./out.oci")]
+    FROM oci:out.oci")]
 pub(crate) struct BuildChunkedOci {
     /// The root file system
     #[arg(
