@@ -14,7 +14,7 @@ use super::frames::{Frames, Hashed, Helpers};
 use super::sparse::Segments;
 use super::tar::{self, Item};
 use crate::components::Components;
-use crate::scan::{Entry, FullPath, Inode, Kind, Opened, Scan};
+use crate::scan::{self, Entry, FullPath, Inode, Kind, Opened, Scan};
 
 /// The unit in which contents are read, in bytes.
 const BUFFER: usize = 128 * 1024;
@@ -191,9 +191,12 @@ impl Archive<'_> {
         if size == 0 {
             return self.header(entry, Item::Regular(0));
         }
-        let unreadable = |source: io::Error| LayerError::Read {
-            path: FullPath::new(&entry.path),
-            source,
+        let unreadable = |source: io::Error| {
+            let path = FullPath::new(&entry.path);
+            match scan::is_changed(&source) {
+                true => LayerError::Changed(path),
+                false => LayerError::Read { path, source },
+            }
         };
         let mut file = self.scan.open(entry).map_err(unreadable)?;
         let sparse = match &file {

@@ -209,7 +209,7 @@ impl Scan {
         let file = File::from(hull_sys::dir::open_beneath(root, &*entry.path, flags)?);
         match directory::is_unchanged(entry, &file)? {
             true => Ok(Opened::File(file)),
-            false => Err(io::Error::other("the file changed while it was read")),
+            false => Err(io::Error::other(FileChanged)),
         }
     }
 
@@ -234,6 +234,18 @@ impl Scan {
             .read_to_end(&mut bytes)?;
         Ok(Some(bytes))
     }
+}
+
+/// A file that is not the one that was read before.
+#[derive(Debug, thiserror::Error)]
+#[error("the file changed while it was read")]
+struct FileChanged;
+
+/// Whether a file could not be read because it is written to: it is another one by now, or ends before it should.
+pub(crate) fn is_changed(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    error.kind() == io::ErrorKind::UnexpectedEof
+        || inner.is_some_and(|inner| inner.is::<FileChanged>())
 }
 
 /// Where the contents of a root are.

@@ -161,7 +161,7 @@ fn install(world: &World, program: &Path) {
 }
 
 /// A root in which commands of a Containerfile run, hull among them.
-fn with_hull() -> World {
+pub(crate) fn with_hull() -> World {
     let world = World::new();
     for (link, target) in [
         ("bin", "usr/bin"),

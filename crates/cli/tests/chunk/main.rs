@@ -9,6 +9,7 @@ mod containers;
 mod partial;
 mod registry;
 mod room;
+mod roots;
 mod world;
 
 use std::fs;
