@@ -1,7 +1,9 @@
 //! From a scan and a plan to an image.
 
 use std::fs::File;
+use std::io;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -20,9 +22,17 @@ use crate::scan::Scan;
 /// An image that could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// A layer.
+    /// What goes into a layer.
     #[error(transparent)]
-    Layer(#[from] LayerError),
+    Layer(LayerError),
+    /// A layer itself.
+    #[error("{}: a layer cannot be written; nothing was written under the image's name", layout.display())]
+    Write {
+        /// The layout that it is part of.
+        layout: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The place that it goes to.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -98,7 +108,8 @@ pub fn build(
     let write = |place: usize, helpers: &Helpers| -> Result<Written, BuildError> {
         let file: File = layout.blob()?;
         let members = &members[place];
-        let written = layer::write(scan, components, members, compression, &file, helpers)?;
+        let written = layer::write(scan, components, members, compression, &file, helpers);
+        let written = written.map_err(|error| in_layout(error, &layout))?;
         layout.keep(&file, &written.digest)?;
         Ok(written)
     };
@@ -106,6 +117,17 @@ pub fn build(
     let documents = documents(description, plan, &layers, compression);
     let manifest = layout.commit(&documents, tag.as_deref(), &description.platform)?;
     Ok(Built { manifest, layers })
+}
+
+/// The error of a layer, with the place where it was to be written.
+fn in_layout(error: LayerError, layout: &Layout) -> BuildError {
+    match error {
+        LayerError::Write(source) => BuildError::Write {
+            layout: layout.path().to_owned(),
+            source,
+        },
+        error => BuildError::Layer(error),
+    }
 }
 
 /// The layers, the largest first, so that none of them is begun last and waited for.

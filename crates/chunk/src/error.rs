@@ -5,7 +5,6 @@ use std::fmt;
 use crate::build::BuildError;
 use crate::components::ComponentsError;
 use crate::image::{LayoutError, PreviousError, SettingsError};
-use crate::layer::LayerError;
 use crate::report::CompareError;
 use crate::scan::{InvalidExclusion, Refusal, ScanError};
 use crate::selinux::SelinuxError;
@@ -48,12 +47,6 @@ pub enum ChunkError {
 
 impl From<LayoutError> for ChunkError {
     fn from(error: LayoutError) -> Self {
-        Self::Build(error.into())
-    }
-}
-
-impl From<LayerError> for ChunkError {
-    fn from(error: LayerError) -> Self {
         Self::Build(error.into())
     }
 }

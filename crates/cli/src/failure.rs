@@ -76,6 +76,9 @@ pub(crate) enum Failure {
     /// An image that is looked at can't be pulled.
     #[error(transparent)]
     Pull(Box<PullError>),
+    /// An image that is looked at does not fit into `/var/tmp`, where it would be unpacked.
+    #[error(transparent)]
+    NoRoomToUnpack(Box<PullError>),
     /// A pulled image that is looked at is damaged.
     #[error(transparent)]
     Load(#[from] hull_oci::LoadError),

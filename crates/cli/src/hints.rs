@@ -61,6 +61,12 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
             Some("the image has to be made anew with that corrected"),
             FAILED,
         ),
+        Failure::NoRoomToUnpack(_) => (
+            Some(
+                "the image is unpacked in /var/tmp and removed there at the end: make room or mount more",
+            ),
+            FAILED,
+        ),
         Failure::Pull(_) | Failure::Merge(_) | Failure::Architecture(_) => (None, FAILED),
         Failure::Push(error) => (push(error), FAILED),
         Failure::Store(error) => (store(error), FAILED),

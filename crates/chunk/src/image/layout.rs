@@ -126,6 +126,11 @@ impl Layout {
         })
     }
 
+    /// Where it is, or will be when it is whole.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A file for a blob whose digest is not known yet; unnamed, so nothing of it stays if this program ends.
     pub fn blob(&self) -> Result<File, LayoutError> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;

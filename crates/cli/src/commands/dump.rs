@@ -42,7 +42,10 @@ pub(crate) fn with_store<T>(
         // The directory itself is locked, and a store has a lock of its own.
         let dir = temporary.path().join("store");
         rustix::fs::mkdir(&dir, Mode::RWXU).map_err(|error| failed(error.into()))?;
-        return with_store(Some(&dir), run);
+        return with_store(Some(&dir), run).map_err(|error| match error {
+            Failure::Pull(error) if error.is_no_space() => Failure::NoRoomToUnpack(error),
+            error => error,
+        });
     };
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(dir, flags, Mode::empty()).map_err(|error| Failure::Read {

@@ -5,6 +5,7 @@
     reason = "a test writes files that nothing depends on, and runs hull itself"
 )]
 
+mod archives;
 mod containers;
 mod partial;
 mod registry;

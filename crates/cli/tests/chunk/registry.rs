@@ -60,7 +60,7 @@ impl<'a> Registry<'a> {
     }
 
     /// How many requests that begin so had this answer.
-    fn count(&self, request: &str, status: &str) -> usize {
+    pub(crate) fn count(&self, request: &str, status: &str) -> usize {
         let log = fs::read_to_string(self.world.at("requests")).expect("it writes one");
         let (request, status) = (format!("\"{request}"), format!("\" {status} "));
         let lines = log.lines();
