@@ -8,6 +8,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use hull_boot::esp::EspError;
+use hull_chunk::ChunkError;
 use hull_deploy::bless::BlessError;
 use hull_deploy::cleanup::CleanupError;
 use hull_deploy::machine::MachineError;
@@ -56,6 +57,7 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
         Failure::Fsck(_) => (None, FAILED),
         Failure::Repair(error) => (repair(error), FAILED),
         Failure::Install(error) => (install(error), FAILED),
+        Failure::Chunk(error) if matches!(**error, ChunkError::Exclusion(_)) => (None, USAGE),
         Failure::Chunk(_) | Failure::Differs(_) | Failure::Lint(_) => (None, FAILED),
         Failure::InstallConfig(_) | Failure::Seal(_) | Failure::Transform(_) => (
             Some("the image has to be made anew with that corrected"),
