@@ -7,6 +7,7 @@
 
 mod archives;
 mod containers;
+mod flatpak;
 mod options;
 mod partial;
 mod registry;
