@@ -16,6 +16,10 @@ const BYTES_PER_FILE: u64 = 128 << 10;
 const OTHER_FILES: u64 = 512;
 /// What is left free: a hundredth of the file system, up to so many bytes.
 const MARGIN: u64 = 256 << 20;
+/// The most that may be written before the free space is looked at again, in bytes.
+const STEP: u64 = 64 << 20;
+/// The least.
+const STEP_MIN: u64 = 1 << 20;
 /// The tar's length, where the layer's maker says it (eStargz).
 const UNCOMPRESSED_SIZE: &str = "io.containers.estargz.uncompressed-size";
 
@@ -108,6 +112,11 @@ impl Room {
             files: (stat.f_files > 0).then_some(stat.f_favail),
         })
     }
+
+    /// How many bytes to write before looking again; none if no more may be written.
+    pub(crate) fn step(&self) -> Option<u64> {
+        (self.bytes > 0).then(|| (self.bytes / 2).clamp(STEP_MIN, STEP))
+    }
 }
 
 /// A number of bytes for people.
@@ -173,6 +182,15 @@ mod tests {
         let need = Need::of(&layers, false, 2, Some(&spool));
         assert_eq!(need.downloads, 7 * SMALLEST);
         assert_eq!(Need::of(&layers, false, 2, None).downloads, 0);
+    }
+
+    #[test]
+    fn the_free_space_is_looked_at_more_often_when_little_is_left() {
+        let step = |bytes| Room { bytes, files: None }.step();
+        assert_eq!(step(1 << 40), Some(STEP));
+        assert_eq!(step(20 << 20), Some(10 << 20));
+        assert_eq!(step(1), Some(STEP_MIN));
+        assert_eq!(step(0), None);
     }
 
     #[test]

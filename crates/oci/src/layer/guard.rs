@@ -9,10 +9,6 @@ use hull_store::{Session, StoreError};
 use super::tar::TarError;
 use crate::space::{Room, shown};
 
-/// The most that may be written before the free space is looked at again, in bytes.
-const STEP: u64 = 64 << 20;
-/// The least.
-const STEP_MIN: u64 = 1 << 20;
 /// The most bytes that all sparse files of a pull may leave out: those are hashed as well.
 const HOLES_MAX: u64 = 64 * 1024 * 1024 * 1024;
 
@@ -35,7 +31,7 @@ impl Guard {
         }
         let room = Room::on(session.store())
             .map_err(|error| StoreError::io("measuring the free space", error))?;
-        let Some(step) = step(room.bytes) else {
+        let Some(step) = room.step() else {
             return Err(StoreError::NoSpace {
                 writing: format!(
                     "the files of layers ({} so far); what is left is kept free",
@@ -63,23 +59,9 @@ impl Guard {
     }
 }
 
-/// How many bytes to write before looking again, when so many are free; none if no
-/// more may be written.
-fn step(free: u64) -> Option<u64> {
-    (free > 0).then(|| (free / 2).clamp(STEP_MIN, STEP))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_free_space_is_looked_at_more_often_when_little_is_left() {
-        assert_eq!(step(1 << 40), Some(STEP));
-        assert_eq!(step(20 << 20), Some(10 << 20));
-        assert_eq!(step(1), Some(STEP_MIN));
-        assert_eq!(step(0), None);
-    }
 
     #[test]
     fn the_holes_of_all_layers_count_together() {

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::record::Record;
 use crate::digest::{BlobError, Digest, Hasher};
 use crate::manifest::Descriptor;
+use crate::space::Room;
 
 /// A record is a few hundred bytes.
 const MAX_RECORD: u64 = 16 << 10;
@@ -225,6 +226,11 @@ impl Part {
 
     pub(super) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)
+    }
+
+    /// What its file system has left.
+    pub(super) fn room(&self) -> io::Result<Room> {
+        Room::on(&self.file)
     }
 
     /// How many bytes of the blob the file has, from its begin.

@@ -33,8 +33,11 @@ pub(super) struct Spooled {
     crc: Crc,
     recorded: u64,
     recorded_at: Instant,
-    /// The spool can't be written (its file system is full): the blob goes on without.
+    /// The spool can't be written (its file system is full, but for what is kept free): the
+    /// blob goes on without.
     given_up: bool,
+    /// From this place of the blob on, the free space is looked at again.
+    room_ends: u64,
     rest: VerifyingReader<io::Chain<Tail, Box<dyn Read + Send>>>,
 }
 
@@ -90,6 +93,7 @@ impl Spooled {
             recorded: left.hashed,
             recorded_at: Instant::now(),
             given_up: false,
+            room_ends: 0,
             rest: VerifyingReader::resume(tail.chain(rest), digest, size, left.hasher, left.hashed),
         }
     }
@@ -111,7 +115,8 @@ impl Spooled {
         if self.given_up || self.position <= self.part.kept() {
             return;
         }
-        let kept = match self.part.keep(bytes, start) {
+        let kept = self.check_room(start);
+        let kept = match kept.and_then(|()| self.part.keep(bytes, start)) {
             Ok(()) => {
                 let is_far = self.position - self.recorded >= STEP_BYTES;
                 if is_far && self.recorded_at.elapsed() >= STEP_TIME {
@@ -125,6 +130,18 @@ impl Spooled {
         // Keeping the part is for the next try; this one can do without. What was
         // recorded stays true.
         self.given_up = kept.is_err();
+    }
+
+    /// Fails once nothing is left but the margin: an import that is busy looks at the free
+    /// space too late.
+    fn check_room(&mut self, position: u64) -> io::Result<()> {
+        if position < self.room_ends {
+            return Ok(());
+        }
+        let step = self.part.room()?.step();
+        let step = step.ok_or(io::ErrorKind::StorageFull)?;
+        self.room_ends = position.saturating_add(step);
+        Ok(())
     }
 
     /// Records what came, for the next try. There is none of a blob that came whole, unless its

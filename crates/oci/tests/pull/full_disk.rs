@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hull_oci::progress::Silent;
+use hull_oci::progress::{Event, Progress, Silent};
 use hull_oci::{PullError, PullOptions, Reference, Spool};
 use hull_store::fsck::{self, Depth};
 use hull_sys::run::Program;
@@ -13,6 +13,7 @@ use hull_sys::run::Program;
 use crate::faulty::{Fault, Faulty, Request};
 use crate::image::{tar, three_layers};
 use crate::local_store::{LocalStore, open, options, read, show};
+use crate::read_ahead::one_layer;
 
 /// A small ext4 on a loop device, unmounted when dropped.
 struct Small {
@@ -159,6 +160,47 @@ fn a_spool_whose_disk_is_full_is_done_without_and_what_it_has_stays_usable() {
             .is_some_and(|offset| (400_000..2_500_000).contains(&offset)),
         "{last:?}"
     );
+    assert_eq!(options.spool.unwrap().leftovers().unwrap(), []);
+}
+
+/// Remembers the least that was free while a layer came.
+struct Least<'a> {
+    free: &'a (dyn Fn() -> u64 + Sync),
+    least: AtomicU64,
+}
+
+impl Progress for Least<'_> {
+    fn report(&self, event: Event<'_>) {
+        if let Event::LayerBytes { .. } = event {
+            self.least.fetch_min((self.free)(), Ordering::SeqCst);
+        }
+    }
+}
+
+#[test]
+fn a_spool_leaves_the_margin_to_others() {
+    let small = Small::mount(2048);
+    let local = LocalStore::new();
+    let ballast = File::create(small.path().join("ballast")).unwrap();
+    let stat = || rustix::fs::fstatvfs(&ballast).unwrap();
+    let free = || stat().f_bavail * stat().f_frsize;
+    let margin = stat().f_blocks * stat().f_frsize / 100;
+    let flags = rustix::fs::FallocateFlags::empty();
+    let room = 3 << 20;
+    rustix::fs::fallocate(&ballast, flags, 0, free() - margin - room).unwrap();
+    // Of 12 MB.
+    let server = Faulty::new(one_layer(), |_, _| None);
+    let reference = Reference::parse(&server.image("debian:stable")).unwrap();
+    let options = small.options();
+    let least = Least {
+        free: &free,
+        least: AtomicU64::new(u64::MAX),
+    };
+    hull_oci::pull(&local.store, &reference, &options, &least).unwrap();
+    let least = least.least.into_inner();
+    assert!(least < margin + room / 2, "the spool was used: {least}");
+    // It looks after each MB, and does not know how much its own files take beside the bytes.
+    assert!(least > margin - (2 << 20), "{least} of {margin}");
     assert_eq!(options.spool.unwrap().leftovers().unwrap(), []);
 }
 

@@ -54,7 +54,7 @@ fn content() -> Vec<u8> {
 }
 
 /// An image of one layer of several MB.
-fn one_layer() -> TestImage {
+pub(crate) fn one_layer() -> TestImage {
     image::make(&image::Recipe {
         layers: &[(Compression::None, image::tar(&[("large", &content())]))],
         architecture: &image::host_architecture(),
