@@ -1,5 +1,6 @@
 """What the benchmarks share: running a command, and tables in Markdown."""
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,14 @@ class Run:
         if process.returncode != 0:
             sys.exit(f"{Path(sys.argv[0]).name}: {' '.join(map(str, command))} failed: {process.returncode}")
         self.cpu = usage.ru_utime + usage.ru_stime
-        self.memory = usage.ru_maxrss / 1024
+        self.memory = usage.ru_maxrss * 1024 / 1e6
+
+
+def need(*programs):
+    """Ends this program where others are missing: what is left out or done otherwise is no measurement."""
+    missing = [name for name in programs if not shutil.which(name)]
+    if missing:
+        sys.exit(f"{Path(sys.argv[0]).name}: not installed: {' '.join(missing)}; tools/setup installs what benchmarks need")
 
 
 def make_pair(inputs):
@@ -55,4 +63,5 @@ def row(*cells):
 
 
 def verdict(value, goal, form="{:.2f}"):
-    return f"{form.format(value)} (≤ {goal}{'' if value <= goal else ', missed'})"
+    """The value with its goal, and whether it was met."""
+    return f"{form.format(value)} (≤ {goal}, {'met' if value <= goal else 'missed'})"

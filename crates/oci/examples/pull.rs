@@ -77,6 +77,8 @@ fn pull(store: &str, image: &str) -> Result<(), Box<dyn Error>> {
 fn peak_memory() -> Result<u64, Box<dyn Error>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    Ok(kilobytes.ok_or("no VmHWM")?.trim().parse::<u64>()? / 1024)
+    // What the kernel calls kB are 1024 bytes.
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kibibytes: u64 = kibibytes.ok_or("no VmHWM")?.trim().parse()?;
+    Ok(kibibytes * 1024 / 1_000_000)
 }
