@@ -17,7 +17,8 @@ use hull_sys::durable;
 /// Root's home directory, an absolute path: where the link `/root` leads.
 ///
 /// systemd-tmpfiles works in the order of the paths, so a path through the link
-/// would come before the directory behind it is made.
+/// would come before the directory behind it is made. A link that could not stand in a line of
+/// tmpfiles.d as it is (white space, `%`, quotes) is not followed.
 pub(crate) fn home(tree: &Tree) -> String {
     let link = match tree.lookup(b"root") {
         Some(Entry::Leaf(_, leaf)) => match &leaf.content {
@@ -26,10 +27,15 @@ pub(crate) fn home(tree: &Tree) -> String {
         },
         _ => None,
     };
-    match link {
+    match link.filter(|target| target.bytes().all(is_plain)) {
         Some(target) => format!("/{}", target.trim_start_matches('/')),
         None => "/root".to_owned(),
     }
+}
+
+/// Whether the byte means itself in tmpfiles.d(5).
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/._-+@:".contains(&byte)
 }
 
 /// The file of tmpfiles.d that lets `keys` in: its path below /etc, and its content.
@@ -82,16 +88,33 @@ mod tests {
         rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap()
     }
 
-    #[test]
-    fn keys_go_where_the_link_of_root_s_home_leads() {
+    fn with_home(target: &[u8]) -> Tree {
         let mut tree = Tree::default();
-        assert_eq!(home(&tree), "/root");
         let leaf = tree.add_leaf(Leaf {
             metadata: Metadata::default(),
-            content: Content::Symlink(b"var/roothome".as_slice().into()),
+            content: Content::Symlink(target.into()),
         });
         let name = b"root".as_slice();
         tree.root.entries.insert(name.into(), Node::Leaf(leaf));
+        tree
+    }
+
+    #[test]
+    fn a_link_that_would_mean_something_else_in_a_line_is_not_followed() {
+        for target in [
+            &b"var/x 0777\nf /etc/shadow"[..],
+            b"var/%h",
+            b"var/\"x",
+            b"var/\\x",
+        ] {
+            assert_eq!(home(&with_home(target)), "/root");
+        }
+    }
+
+    #[test]
+    fn keys_go_where_the_link_of_root_s_home_leads() {
+        assert_eq!(home(&Tree::default()), "/root");
+        let tree = with_home(b"var/roothome");
         let text = String::from_utf8(tmpfiles(&home(&tree), b"key").1).unwrap();
         assert!(
             text.contains("f~ /var/roothome/.ssh/authorized_keys"),
