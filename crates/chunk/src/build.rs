@@ -108,7 +108,8 @@ pub fn build(
     let write = |place: usize, helpers: &Helpers| -> Result<Written, BuildError> {
         let file: File = layout.blob()?;
         let members = &members[place];
-        let written = layer::write(scan, components, members, compression, &file, helpers);
+        let place = (&file, layout.dir());
+        let written = layer::write(scan, components, members, compression, place, helpers);
         let written = written.map_err(|error| in_layout(error, &layout))?;
         layout.keep(&file, &written.digest)?;
         Ok(written)

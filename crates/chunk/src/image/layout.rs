@@ -131,6 +131,11 @@ impl Layout {
         &self.path
     }
 
+    /// The directory that files without names can be made in, on the file system of the blobs.
+    pub fn dir(&self) -> &Path {
+        self.temporary.as_ref().map_or(&*self.path, Scratch::path)
+    }
+
     /// A file for a blob whose digest is not known yet; unnamed, so nothing of it stays if this program ends.
     pub fn blob(&self) -> Result<File, LayoutError> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;

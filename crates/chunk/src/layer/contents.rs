@@ -7,7 +7,8 @@
 //! where those are, as the annotations of the layer do.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,9 +16,10 @@ use hull_erofs::tree::{Metadata, Timestamp};
 use hull_oci::Digest;
 use hull_oci::digest::{Algorithm, Hasher};
 use serde::Serialize;
+use tempfile::SpooledTempFile;
 
 use super::cutter::{Cut, Cutter};
-use super::frames::{Blob, Frames, Hashed};
+use super::frames::{Blob, Ends, Frames, Hashed};
 use super::tar::{self, Item};
 
 /// The prefix of the annotations.
@@ -31,6 +33,8 @@ const FOOTER_MAGIC: [u8; 8] = *b"GNUlInUx";
 /// The longest table that clients read, in bytes before compression.
 const TABLE_MAX: u64 = 150 << 20;
 const LEVEL: i32 = 9;
+/// What is longer waits in a file for the end of the archive, in bytes.
+const IN_MEMORY: usize = 1 << 20;
 /// The years 1 to 9999, in seconds since 1970: what a time in JSON may say (RFC 3339).
 const YEARS: std::ops::Range<i64> = -62_135_596_800..253_402_300_800;
 /// The check value of tar-split: CRC-64 as in ISO 3309.
@@ -120,11 +124,12 @@ struct Chunk {
 }
 
 impl Contents {
-    pub(super) fn new() -> io::Result<Self> {
+    /// What is too long for memory waits in files without names in `dir`.
+    pub(super) fn new(dir: &Path) -> io::Result<Self> {
         Ok(Self {
             listed: VecDeque::new(),
-            table: Table::new()?,
-            split: Split::new()?,
+            table: Table::new(dir)?,
+            split: Split::new(dir)?,
         })
     }
 
@@ -170,13 +175,16 @@ impl Contents {
     }
 
     /// Writes the rows of entries whose frames end at places that are known.
-    pub(super) fn settle(&mut self, ends: &[u64]) -> io::Result<()> {
+    pub(super) fn settle(&mut self, ends: &mut Ends) -> io::Result<()> {
+        let count = ends.count();
         let is_done = |listed: &Listed| match &listed.payload {
-            Some(payload) => payload.end <= ends.len(),
+            Some(payload) => payload.end <= count,
             None => listed.row.size == 0,
         };
         while let Some(listed) = self.listed.front().filter(|listed| is_done(listed)) {
             self.table.add(listed, ends)?;
+            // The next one begins there at the earliest.
+            ends.forget_before(listed.payload.as_ref().map_or(0, |payload| payload.end));
             self.listed.pop_front();
         }
         Ok(())
@@ -189,40 +197,41 @@ impl Contents {
 
     /// Writes the frames behind the archive. Nothing, if the table is longer than any client reads.
     pub(super) fn finish(mut self, blob: &mut Blob<'_>) -> io::Result<Option<Annotations>> {
-        self.settle(&blob.ends)?;
+        self.settle(&mut blob.ends)?;
         let (split, split_length) = self.split.finish()?;
-        let split_digest = Digest::sha256(&split);
-        let (packed, table_length) = self.table.finish(&split_digest)?;
-        if table_length > TABLE_MAX || u32::try_from(split.len()).is_err() {
+        let (table, table_length) = self.table.finish(&split.digest)?;
+        if table_length > TABLE_MAX || u32::try_from(split.length).is_err() {
             return Ok(None);
         }
-        let table_at = skipped(&mut blob.out, &packed)?;
-        let split_at = skipped(&mut blob.out, &split)?;
+        let (packed_length, packed_split) = (table.length, split.length);
+        let (checksum, split_checksum) = (table.digest, split.digest);
+        let table_at = table.append_to(&mut blob.out)?;
+        let split_at = split.append_to(&mut blob.out)?;
         let numbers = [
             table_at,
-            packed.len() as u64,
+            packed_length,
             table_length,
             TABLE_TYPE,
             split_at,
-            split.len() as u64,
+            packed_split,
             split_length,
         ];
         let mut footer: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
         footer.extend(FOOTER_MAGIC);
-        skipped(&mut blob.out, &footer)?;
-        let [table_at, packed_length, table_length, kind, split_at, ..] = numbers;
+        begin_skipped(&mut blob.out, footer.len() as u64)?;
+        blob.out.write_all(&footer)?;
         Ok(Some(
             [
-                ("manifest-checksum", Digest::sha256(&packed).to_string()),
+                ("manifest-checksum", checksum.to_string()),
                 (
                     "manifest-position",
-                    format!("{table_at}:{packed_length}:{table_length}:{kind}"),
+                    format!("{table_at}:{packed_length}:{table_length}:{TABLE_TYPE}"),
                 ),
                 // Clients before containers/storage 1.55 take the digest from here.
-                ("tarsplit-checksum", split_digest.to_string()),
+                ("tarsplit-checksum", split_checksum.to_string()),
                 (
                     "tarsplit-position",
-                    format!("{split_at}:{}:{split_length}", split.len()),
+                    format!("{split_at}:{packed_split}:{split_length}"),
                 ),
             ]
             .map(|(key, value)| (format!("{ANNOTATION}.{key}"), value))
@@ -231,9 +240,56 @@ impl Contents {
     }
 }
 
+/// Compresses what comes behind the archive while that is written.
+struct Packer {
+    out: zstd::stream::write::Encoder<'static, Hashed<SpooledTempFile>>,
+}
+
+/// What was compressed.
+struct Packed {
+    file: SpooledTempFile,
+    length: u64,
+    digest: Digest,
+}
+
+impl Packer {
+    fn new(dir: &Path) -> io::Result<Self> {
+        let file = tempfile::spooled_tempfile_in(IN_MEMORY, dir);
+        let out = zstd::stream::write::Encoder::new(Hashed::new(file), LEVEL)?;
+        Ok(Self { out })
+    }
+
+    fn finish(self) -> io::Result<Packed> {
+        let (file, digest, length) = self.out.finish()?.finish();
+        Ok(Packed {
+            file,
+            length,
+            digest,
+        })
+    }
+}
+
+impl Packed {
+    /// Appends a frame that is skipped; returns where its content begins.
+    fn append_to(mut self, out: &mut Hashed<impl Write>) -> io::Result<u64> {
+        let begin = begin_skipped(out, self.length)?;
+        self.file.rewind()?;
+        io::copy(&mut self.file, out)?;
+        Ok(begin)
+    }
+}
+
+/// Appends the beginning of a frame that is skipped; returns where its content goes.
+fn begin_skipped(out: &mut Hashed<impl Write>, length: u64) -> io::Result<u64> {
+    let length = u32::try_from(length).map_err(io::Error::other)?;
+    out.write_all(&SKIPPED)?;
+    out.write_all(&length.to_le_bytes())?;
+    Ok(out.count)
+}
+
 /// The table, compressed as it comes: JSON with a version, the entries, and the digest of tar-split.
 struct Table {
-    out: zstd::stream::write::Encoder<'static, Vec<u8>>,
+    packer: Packer,
     /// The length before compression. Behind the longest table that clients read nothing is kept.
     length: u64,
     row: Vec<u8>,
@@ -241,9 +297,9 @@ struct Table {
 }
 
 impl Table {
-    fn new() -> io::Result<Self> {
+    fn new(dir: &Path) -> io::Result<Self> {
         let mut table = Self {
-            out: zstd::stream::write::Encoder::new(Vec::new(), LEVEL)?,
+            packer: Packer::new(dir)?,
             length: 0,
             row: Vec::new(),
             begun: false,
@@ -253,13 +309,9 @@ impl Table {
     }
 
     /// Adds the rows of an entry, whose frames end where `ends` has it.
-    fn add(&mut self, listed: &Listed, ends: &[u64]) -> io::Result<()> {
-        let offset = |frame: usize| match frame {
-            0 => 0,
-            frame => ends.get(frame - 1).copied().unwrap_or(0),
-        };
+    fn add(&mut self, listed: &Listed, ends: &Ends) -> io::Result<()> {
         let mut text = std::mem::take(&mut self.row);
-        for row in listed.rows(&offset) {
+        for row in listed.rows(&|frame| ends.begin(frame)) {
             text.clear();
             if std::mem::replace(&mut self.begun, true) {
                 text.push(b',');
@@ -275,25 +327,15 @@ impl Table {
         self.length += text.len() as u64;
         match self.length > TABLE_MAX {
             true => Ok(()),
-            false => self.out.write_all(text),
+            false => self.packer.out.write_all(text),
         }
     }
 
     /// The compressed table, and its length before.
-    fn finish(mut self, split: &Digest) -> io::Result<(Vec<u8>, u64)> {
+    fn finish(mut self, split: &Digest) -> io::Result<(Packed, u64)> {
         self.write(format!(r#"],"tarSplitDigest":"{split}"}}"#).as_bytes())?;
-        Ok((self.out.finish()?, self.length))
+        Ok((self.packer.finish()?, self.length))
     }
-}
-
-/// Appends a frame that is skipped; returns where its content begins.
-fn skipped(out: &mut Hashed<impl Write>, content: &[u8]) -> io::Result<u64> {
-    let length = u32::try_from(content.len()).map_err(io::Error::other)?;
-    out.write_all(&SKIPPED)?;
-    out.write_all(&length.to_le_bytes())?;
-    let begin = out.count;
-    out.write_all(content)?;
-    Ok(begin)
 }
 
 fn row(path: &[u8], item: Item<'_>, metadata: &Metadata, time: Timestamp) -> Option<Row> {
@@ -452,7 +494,10 @@ impl Write for PayloadWriter<'_, '_> {
 
 /// The archive without the contents of files: tar-split, a JSON object a line.
 struct Split {
-    out: Hashed<zstd::stream::write::Encoder<'static, Vec<u8>>>,
+    packer: Packer,
+    /// The length before compression.
+    length: u64,
+    line: Vec<u8>,
     /// Bytes that the next segment begins with.
     pending: Vec<u8>,
     position: u64,
@@ -473,10 +518,11 @@ struct Line<'a> {
 }
 
 impl Split {
-    fn new() -> io::Result<Self> {
-        let encoder = zstd::stream::write::Encoder::new(Vec::new(), LEVEL)?;
+    fn new(dir: &Path) -> io::Result<Self> {
         Ok(Self {
-            out: Hashed::new(encoder),
+            packer: Packer::new(dir)?,
+            length: 0,
+            line: Vec::new(),
             pending: Vec::new(),
             position: 0,
         })
@@ -510,14 +556,48 @@ impl Split {
             position: self.position,
         };
         self.position += 1;
-        serde_json::to_writer(&mut self.out, &line)?;
-        self.out.write_all(b"\n")
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, &line)?;
+        self.line.push(b'\n');
+        self.length += self.line.len() as u64;
+        self.packer.out.write_all(&self.line)
     }
 
     /// The compressed lines, and their length before.
-    fn finish(mut self) -> io::Result<(Vec<u8>, u64)> {
+    fn finish(mut self) -> io::Result<(Packed, u64)> {
         self.segment(&[])?;
-        let (encoder, _, length) = self.out.finish();
-        Ok((encoder.finish()?, length))
+        Ok((self.packer.finish()?, self.length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_for_memory_waits_in_a_file_without_a_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        let mut noise = Vec::new();
+        while noise.len() < 2 * IN_MEMORY {
+            hasher.update(&noise[noise.len().saturating_sub(32)..]);
+            let digest = hasher.clone().finish().to_hex();
+            noise.extend_from_slice(digest.as_bytes());
+        }
+        for length in [0, 100, noise.len()] {
+            let mut packer = Packer::new(temp.path()).unwrap();
+            packer.out.write_all(&noise[..length]).unwrap();
+            let packed = packer.finish().unwrap();
+            assert_eq!(packed.file.is_rolled(), length == noise.len());
+            let (digest, length_packed) = (packed.digest, packed.length);
+            let mut out = Hashed::new(Vec::new());
+            let begin = packed.append_to(&mut out).unwrap();
+            assert_eq!(begin, 8);
+            let written = &out.inner[8..];
+            assert_eq!(written.len() as u64, length_packed);
+            assert_eq!(Digest::sha256(written), digest);
+            assert!(zstd::decode_all(written).unwrap() == noise[..length]);
+        }
+        assert_eq!(temp.path().read_dir().unwrap().count(), 0);
     }
 }

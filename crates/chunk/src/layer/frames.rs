@@ -17,6 +17,8 @@ use super::Compression;
 
 /// The most bytes of a frame, before compression.
 pub(super) const FRAME_MAX: usize = 8 << 20;
+/// The most frames that are given away at once: what is known of each waits until it is compressed.
+const FRAMES_MAX: usize = 4096;
 /// The pieces of a layer that are in work elsewhere, at most.
 const WAITING_MAX: usize = 4;
 
@@ -66,15 +68,50 @@ pub(super) struct Frames<'a> {
     waiting: VecDeque<Waiting>,
     /// How many frames have ended.
     count: usize,
-    /// Where the frames that are written end in the blob.
-    ends: Vec<u64>,
+    ends: Ends,
 }
 
 /// A file of frames.
 pub(super) struct Blob<'a> {
     pub(super) out: Hashed<BufWriter<&'a File>>,
-    /// Where each frame ends.
-    pub(super) ends: Vec<u64>,
+    pub(super) ends: Ends,
+}
+
+/// Where the frames that are written end in the blob.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    /// Of the last ones.
+    ends: VecDeque<u64>,
+    /// How many before them are not wanted any more.
+    forgotten: usize,
+}
+
+impl Ends {
+    /// How many frames are written.
+    pub(super) fn count(&self) -> usize {
+        self.forgotten + self.ends.len()
+    }
+
+    /// Where a frame begins of which the one before is written and not forgotten.
+    pub(super) fn begin(&self, frame: usize) -> u64 {
+        let before = frame.checked_sub(self.forgotten + 1);
+        before
+            .and_then(|before| self.ends.get(before).copied())
+            .unwrap_or(0)
+    }
+
+    /// Forgets where frames begin before this one.
+    pub(super) fn forget_before(&mut self, frame: usize) {
+        while self.forgotten + 1 < frame && self.ends.len() > 1 {
+            self.ends.pop_front();
+            self.forgotten += 1;
+        }
+    }
+
+    fn push(&mut self, length: usize) {
+        let last = self.ends.back().copied().unwrap_or(0);
+        self.ends.push_back(last + length as u64);
+    }
 }
 
 impl<'a> Frames<'a> {
@@ -87,7 +124,7 @@ impl<'a> Frames<'a> {
             cuts: Vec::new(),
             waiting: VecDeque::new(),
             count: 0,
-            ends: Vec::new(),
+            ends: Ends::default(),
         }
     }
 
@@ -97,15 +134,15 @@ impl<'a> Frames<'a> {
             self.cuts.push(self.data.len());
             self.count += 1;
         }
-        if self.data.len() >= FRAME_MAX {
+        if self.data.len() >= FRAME_MAX || self.cuts.len() >= FRAMES_MAX {
             self.give()?;
         }
         Ok(self.count)
     }
 
     /// Where the frames end in the blob that are written.
-    pub(super) fn ends(&self) -> &[u64] {
-        &self.ends
+    pub(super) fn ends(&mut self) -> &mut Ends {
+        &mut self.ends
     }
 
     /// Where the frame begins in the data.
@@ -152,10 +189,8 @@ impl<'a> Frames<'a> {
                 },
             };
             self.blob.write_all(&packed.bytes)?;
-            let mut end = self.ends.last().copied().unwrap_or(0);
             for length in packed.lengths {
-                end += length as u64;
-                self.ends.push(end);
+                self.ends.push(length);
             }
         }
         Ok(())
@@ -277,5 +312,28 @@ impl<W: Write> Write for Hashed<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_begins_where_the_one_before_ends_and_what_is_not_wanted_is_forgotten() {
+        let mut ends = Ends::default();
+        for length in [5, 7, 0, 1] {
+            ends.push(length);
+        }
+        let begins =
+            |ends: &Ends, from: usize| (from..=4).map(|f| ends.begin(f)).collect::<Vec<_>>();
+        assert_eq!(begins(&ends, 0), [0, 5, 12, 12, 13]);
+        ends.forget_before(2);
+        assert_eq!(begins(&ends, 2), [12, 12, 13]);
+        assert_eq!((ends.count(), ends.ends.len()), (4, 3));
+        // The end of the last is where the next one ends from.
+        ends.forget_before(100);
+        ends.push(2);
+        assert_eq!((ends.begin(5), ends.count()), (15, 5));
     }
 }

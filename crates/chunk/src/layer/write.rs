@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Deref;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use hull_erofs::tree::Timestamp;
 use hull_oci::Digest;
@@ -77,17 +78,18 @@ pub enum LayerError {
     Write(#[source] io::Error),
 }
 
-/// Writes the layer of these entries (places in the scan, ascending) and the directories above them.
+/// Writes the layer of these entries (places in the scan, ascending) and the directories above them,
+/// into a file; others may be needed in its directory, without names.
 pub(crate) fn write(
     scan: &Scan,
     components: &Components,
     members: &[u32],
     compression: Compression,
-    file: &File,
+    (file, dir): (&File, &Path),
     helpers: &Helpers,
 ) -> Result<Written, LayerError> {
     let contents = match compression {
-        Compression::ZstdChunked(_) => Some(Contents::new().map_err(LayerError::Write)?),
+        Compression::ZstdChunked(_) => Some(Contents::new(dir).map_err(LayerError::Write)?),
         _ => None,
     };
     let mut archive = Archive {
