@@ -54,6 +54,7 @@ pub(crate) fn documents(
         mut run,
         mut labels,
         mut annotations,
+        author,
         ..
     } = description.settings.clone();
     if description.bootc {
@@ -83,6 +84,9 @@ pub(crate) fn documents(
     });
     if let Some(variant) = &description.platform.variant {
         config["variant"] = json!(variant);
+    }
+    if let Some(author) = author {
+        config["author"] = json!(author);
     }
     let config = bytes(&config);
     let layers: Vec<Value> = layers

@@ -32,6 +32,8 @@ pub struct Settings {
     pub labels: BTreeMap<String, String>,
     /// The annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
+    /// Who made the image, in their own words.
+    pub author: Option<String>,
     /// When the image was made, in seconds since the epoch.
     pub created: Option<i64>,
 }
@@ -66,9 +68,9 @@ impl Settings {
             return Err(SettingsError::Form("it is no object"));
         };
         let inspected = object.contains_key("Config") || object.contains_key("Id");
-        let (run, created) = match inspected {
-            true => ("Config", "Created"),
-            false => ("config", "created"),
+        let (run, created, author) = match inspected {
+            true => ("Config", "Created", "Author"),
+            false => ("config", "created", "author"),
         };
         let mut run = match object.get(run) {
             None | Some(Value::Null) => Map::new(),
@@ -81,10 +83,13 @@ impl Settings {
         let labels = texts(run.remove("Labels"))?;
         let created = object.get(created).and_then(Value::as_str);
         let created = created.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        let author = object.get(author).and_then(Value::as_str);
+        let author = author.filter(|author| !author.is_empty());
         Ok(Self {
             run,
             labels: without_ostree(labels),
             annotations: without_ostree(texts(object.get("Annotations").cloned())?),
+            author: author.map(str::to_owned),
             created: created.map(jiff::Timestamp::as_second),
         })
     }
@@ -114,8 +119,9 @@ mod tests {
     #[test]
     fn a_configuration_is_read_in_both_forms() {
         let oci = br#"{"created":"2026-01-02T03:04:05Z","architecture":"amd64","os":"linux",
-            "config":{"Cmd":["/sbin/init"],"X":1,"Labels":{"a":"b","ostree.commit":"x"}},"rootfs":{}}"#;
-        let inspected = br#"[{"Id":"1","Created":"2026-01-02T03:04:05.5Z","Annotations":{"n":"m"},
+            "author":"A","config":{"Cmd":["/sbin/init"],"X":1,"Labels":{"a":"b","ostree.commit":"x"}},"rootfs":{}}"#;
+        let inspected =
+            br#"[{"Id":"1","Created":"2026-01-02T03:04:05.5Z","Author":"","Annotations":{"n":"m"},
             "Config":{"Cmd":["/sbin/init"],"Hostname":"h","Env":null,"Labels":{"a":"b"}}}]"#;
         let (oci, inspected) = (
             Settings::parse(oci).unwrap(),
@@ -125,6 +131,9 @@ mod tests {
         assert_eq!(oci.labels, inspected.labels);
         assert_eq!(oci.created, Some(1_767_323_045));
         assert_eq!(oci.created, inspected.created);
+        assert_eq!(oci.author.as_deref(), Some("A"));
+        // Podman prints an empty one where there is none.
+        assert_eq!(inspected.author, None);
         let keys = |settings: &Settings| settings.run.keys().cloned().collect::<Vec<_>>();
         // Of a configuration all is kept; of what a program printed only what belongs into one.
         assert_eq!(keys(&oci), ["Cmd", "X"]);

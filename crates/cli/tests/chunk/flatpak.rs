@@ -51,6 +51,7 @@ fn flatpak(world: &World) {
     for (key, value) in LABELS {
         config = config.args(["--config.label", &format!("{key}={value}")]);
     }
+    config = config.args(["--author", "An author"]);
     config = config.args(["--manifest.annotation", "org.flatpak.download-size=4321"]);
     config = config.args(["--config.env", "PATH=/app/bin:/usr/bin"]);
     config = config.args(["--config.cmd", "notes", "--config.workingdir", "/app"]);
@@ -81,7 +82,8 @@ fn what_another_tool_says_of_its_image_stays_when_the_image_is_split_again() {
     };
     let [before, after] = [&theirs, &ours].map(|image| inspect(&["--config"], image));
     assert_eq!(after["config"], before["config"]);
-    for key in ["created", "architecture", "os"] {
+    for key in ["author", "created", "architecture", "os"] {
+        assert!(before[key].is_string(), "{key}");
         assert_eq!(after[key], before[key], "{key}");
     }
     let labels = after["config"]["Labels"].as_object().expect("it has some");
