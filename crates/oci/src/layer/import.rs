@@ -224,10 +224,11 @@ impl<'s> Importer<'_, 's> {
             return Ok(());
         }
         let mut block = [0; BLOCK];
-        self.members.take(member, &mut block)?;
-        self.ledger.inline(&block)?;
+        let size = usize::try_from(member.stored).expect("it is at most 64");
+        self.members.take(member, &mut block[..size])?;
+        let padding = self.members.take_padding(member, &mut block[size..])?;
+        self.ledger.inline(&block[..size + padding])?;
         if let Some(expansion) = expansion {
-            let size = usize::try_from(member.stored).expect("it is at most 64");
             expansion
                 .write(&block[..size])
                 .map_err(|source| storing(&member.path.to_name(), source))?;
@@ -306,8 +307,9 @@ impl<'s> Importer<'_, 's> {
         let used = usize::try_from(member.stored % BLOCK as u64).expect("it is below 512");
         if used > 0 {
             let mut block = [0; BLOCK];
-            self.members.take(member, &mut block[used..])?;
-            self.ledger.inline(&block[used..])?;
+            let padding = &mut block[used..];
+            let count = self.members.take_padding(member, padding)?;
+            self.ledger.inline(&padding[..count])?;
         }
         Ok(())
     }
@@ -464,6 +466,20 @@ impl<'a> TarInput<'a> {
         Ok(self.piece.take())
     }
 
+    /// Copies the next bytes; says how many, which are fewer than fit only at the end.
+    fn up_to(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while done < bytes.len() && self.fill()? {
+            let piece = self.piece.as_mut().expect("it was filled");
+            let there = piece.as_ref();
+            let count = there.len().min(bytes.len() - done);
+            bytes[done..done + count].copy_from_slice(&there[..count]);
+            piece.advance(count);
+            done += count;
+        }
+        Ok(done)
+    }
+
     /// Takes the next `count` bytes as they are.
     fn pieces(&mut self, count: usize, pieces: &mut Vec<Piece>) -> io::Result<()> {
         let mut left = count;
@@ -491,19 +507,13 @@ impl Input for TarInput<'_> {
     }
 
     fn data(&mut self, bytes: &mut [u8]) -> io::Result<()> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            if !self.fill()? {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let piece = self.piece.as_mut().expect("it was filled");
-            let there = piece.as_ref();
-            let count = there.len().min(rest.len());
-            let (now, after) = rest.split_at_mut(count);
-            now.copy_from_slice(&there[..count]);
-            piece.advance(count);
-            rest = after;
+        match self.up_to(bytes)? == bytes.len() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
         }
-        Ok(())
+    }
+
+    fn padding(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.up_to(bytes)
     }
 }

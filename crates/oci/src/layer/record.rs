@@ -142,7 +142,11 @@ impl Entries {
         if member.stored <= INLINE_MAX as u64 {
             let size = usize::try_from(member.stored).expect("it is at most 64");
             if size > 0 {
-                self.members.take(member, &mut block).map_err(damaged)?;
+                let (data, padding) = block.split_at_mut(size);
+                let taken = self.members.take(member, data);
+                taken.map_err(damaged)?;
+                let taken = self.members.take_padding(member, padding);
+                taken.map_err(damaged)?;
             }
             return Ok(Data::Inline(block[..size].into()));
         }
@@ -166,7 +170,7 @@ impl Entries {
         let used = usize::try_from(member.stored % BLOCK as u64).expect("it is below 512");
         if used > 0 {
             self.members
-                .take(member, &mut block[used..])
+                .take_padding(member, &mut block[used..])
                 .map_err(damaged)?;
         }
         Ok(Data::Object(id))
@@ -249,21 +253,27 @@ impl Input for RecordInput {
     }
 
     fn data(&mut self, bytes: &mut [u8]) -> io::Result<()> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
+        match self.padding(bytes)? == bytes.len() {
+            true => Ok(()),
+            // The end, or an object where there should be bytes.
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    fn padding(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while done < bytes.len() {
             self.advance()?;
             let there = &self.piece[self.taken..];
             if there.is_empty() {
-                // The end, or an object where there should be bytes.
-                return Err(io::ErrorKind::UnexpectedEof.into());
+                break;
             }
-            let count = there.len().min(rest.len());
-            let (now, after) = rest.split_at_mut(count);
-            now.copy_from_slice(&there[..count]);
+            let count = there.len().min(bytes.len() - done);
+            bytes[done..done + count].copy_from_slice(&there[..count]);
             self.taken += count;
-            rest = after;
+            done += count;
         }
-        Ok(())
+        Ok(done)
     }
 }
 

@@ -48,6 +48,34 @@ fn an_image_is_pulled_from_a_layout() {
 }
 
 #[test]
+fn a_layer_that_umoci_inserts_is_pulled_although_its_archive_has_no_end() {
+    let image = make(&Recipe {
+        layers: &[(Compression::Gzip, tar(&[("usr/", b""), ("usr/one", b"1")]))],
+        architecture: &host_architecture(),
+        version: "1",
+    });
+    let (temp, name) = layout(&image);
+    let inserted = temp.path().join("inserted");
+    let content = [b'i'; 700];
+    let mut file = std::fs::File::create(&inserted).unwrap();
+    file.write_all(&content).unwrap();
+    let to = format!("{}:test", temp.path().display());
+    let umoci = hull_sys::run::Program::new("umoci").package("umoci");
+    umoci
+        .args(["insert", "--image", &to])
+        .arg(&inserted)
+        .arg("/usr/two")
+        .run()
+        .unwrap();
+    let local = LocalStore::new();
+    let pulled = local.pull(&name).unwrap();
+    assert_eq!(pulled.downloaded_layers, 2);
+    let tree = pulled.image.tree(&local.store).unwrap();
+    assert_eq!(read(&local.store, &tree, "usr/one"), b"1");
+    assert_eq!(read(&local.store, &tree, "usr/two"), content);
+}
+
+#[test]
 fn an_image_that_skopeo_archived_is_pulled_from_the_archive() {
     let image = three_layers("1");
     let (temp, name) = layout(&image);

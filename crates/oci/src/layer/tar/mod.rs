@@ -203,6 +203,12 @@ pub(crate) trait Input {
     fn block(&mut self, block: &mut [u8; BLOCK]) -> io::Result<Next>;
     /// Fills the buffer with data that is in the archive itself.
     fn data(&mut self, bytes: &mut [u8]) -> io::Result<()>;
+    /// Fills the buffer with what fills up a block; says how much of that there was, which may
+    /// be less at the end of the archive.
+    fn padding(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.data(bytes)?;
+        Ok(bytes.len())
+    }
 }
 
 /// The members of an archive, in its order.
@@ -255,23 +261,39 @@ impl<I: Input> Members<I> {
         &self.raw
     }
 
-    /// Reads the next bytes of a member's data or padding.
+    /// Reads the next bytes of a member's data.
     pub(crate) fn take(&mut self, member: &Member, bytes: &mut [u8]) -> Result<(), TarError> {
         self.offset = self.offset.saturating_add(bytes.len() as u64);
-        let mut rest = bytes;
-        if let Some(block) = self.peeked {
-            let seen = &block[self.peeked_at..];
-            let count = seen.len().min(rest.len());
-            let (now, after) = rest.split_at_mut(count);
-            now.copy_from_slice(&seen[..count]);
-            rest = after;
-            self.peeked_at += count;
-            if self.peeked_at == BLOCK {
-                (self.peeked, self.peeked_at) = (None, 0);
-            }
-        }
-        let taken = self.input.data(rest);
+        let seen = self.copy_peeked(bytes);
+        let taken = self.input.data(&mut bytes[seen..]);
         self.count_data(member, 0, taken)
+    }
+
+    /// Reads what fills up the last block of a member's data, `bytes` long. As in Go's reader, and so
+    /// for podman, it may be missing where the archive ends behind the data; says how much was there.
+    pub(crate) fn take_padding(
+        &mut self,
+        member: &Member,
+        bytes: &mut [u8],
+    ) -> Result<usize, TarError> {
+        let seen = self.copy_peeked(bytes);
+        let taken = self.input.padding(&mut bytes[seen..]);
+        let count = seen + *taken.as_ref().unwrap_or(&0);
+        self.count_data(member, count, taken.map(drop))?;
+        Ok(count)
+    }
+
+    /// Copies bytes that were read to see what they are; how many.
+    fn copy_peeked(&mut self, bytes: &mut [u8]) -> usize {
+        let Some(block) = self.peeked else { return 0 };
+        let seen = &block[self.peeked_at..];
+        let count = seen.len().min(bytes.len());
+        bytes[..count].copy_from_slice(&seen[..count]);
+        self.peeked_at += count;
+        if self.peeked_at == BLOCK {
+            (self.peeked, self.peeked_at) = (None, 0);
+        }
+        count
     }
 
     /// Takes up to `limit` bytes of data that were read to see what they are; how many.

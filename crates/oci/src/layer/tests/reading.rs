@@ -229,6 +229,31 @@ fn an_archive_may_end_without_its_last_blocks() {
     assert!(Scratch::new().entries(&[0; 1024]).is_empty());
 }
 
+#[test]
+fn the_last_data_need_not_fill_up_its_block() {
+    // `umoci insert` writes such layers, and all of podman's kind read them.
+    for length in [1, 64, 65, 700, 70_000] {
+        let content = vec![b'x'; length];
+        let whole = open_end(&[file("first", "y"), file("last", content.clone())]);
+        let padding = length.next_multiple_of(512) - length;
+        for missing in [1, padding / 2, padding] {
+            let cut = &whole[..whole.len() - missing];
+            let scratch = Scratch::new();
+            let record = scratch.layer(cut);
+            let mut back = Vec::new();
+            crate::layer::export(&scratch.store, &record, &mut back).unwrap();
+            assert!(back == cut, "{length} bytes, {missing} missing");
+            let entries = scratch.entries(cut);
+            assert_eq!(entries.len(), 2);
+            assert_eq!(entries[1].path.to_name().to_string(), "\"last\"");
+        }
+        // Data may not be missing.
+        let cut = &whole[..whole.len() - padding - 1];
+        let error = Scratch::new().try_layer(cut).unwrap_err();
+        assert!(error.contains("cut off"), "{error}");
+    }
+}
+
 /// `12345` at 1000, `678` at 5000, 6000 bytes in all.
 fn sparse_content() -> Vec<u8> {
     let mut content = vec![0; 6000];
