@@ -58,7 +58,7 @@ pub(crate) fn read() -> Environment {
         registry_auth_file: path("REGISTRY_AUTH_FILE"),
         runtime_dir: path("XDG_RUNTIME_DIR"),
         storage_conf: path("CONTAINERS_STORAGE_CONF"),
-        rootless: variable(ROOTLESS_USER).and_then(|user| user.to_str()?.parse().ok()),
+        rootless: rootless(),
         home: path("HOME"),
         registries_conf: path("CONTAINERS_REGISTRIES_CONF"),
         source_date_epoch: variable("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty()),
@@ -69,6 +69,13 @@ pub(crate) fn read() -> Environment {
             text("NO_PROXY", "no_proxy").as_deref(),
         ),
     }
+}
+
+/// Believed of who is root in a user namespace alone: anybody else works for who it is.
+fn rootless() -> Option<u32> {
+    let user = variable(ROOTLESS_USER)?.to_str()?.parse().ok()?;
+    let is_root = rustix::process::geteuid().is_root();
+    (is_root && hull_sys::user_namespace::is_inside()).then_some(user)
 }
 
 /// The first of two names that is set and not empty.

@@ -112,9 +112,6 @@ pub(crate) enum Failure {
     /// The signature policy cannot be followed.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// A user's subordinate numbers cannot be mapped.
-    #[error("your own podman storage cannot be read with your subordinate numbers: {0}")]
-    Rootless(io::Error),
     /// It is not clear which deployment is meant.
     #[error(transparent)]
     Select(#[from] SelectError),

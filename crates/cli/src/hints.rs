@@ -91,12 +91,6 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
             FAILED,
         ),
         Failure::Storage(_) => (None, FAILED),
-        Failure::Rootless(_) => (
-            Some(
-                "do the lines of /etc/subuid and /etc/subgid for you fit what `podman unshare` does?",
-            ),
-            FAILED,
-        ),
         Failure::Policy(_)
         | Failure::Registries(_)
         | Failure::Write { .. }

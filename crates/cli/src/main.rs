@@ -31,9 +31,8 @@ fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => error.exit(),
     };
-    let done = rootless::enter(&cli, &mut environment)
-        .and_then(|()| commands::run(cli, name, &environment));
-    match done {
+    rootless::enter(&cli, &mut environment);
+    match commands::run(cli, name, &environment) {
         Ok(code) => code,
         Err(failure) => hints::report(&failure, &environment),
     }

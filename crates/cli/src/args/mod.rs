@@ -50,25 +50,31 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// Whether layers in podman's storage are read.
+    /// The images in podman's storage whose layers are read.
     ///
-    /// Not where files of a directory are, too: whose these are should not depend on where another image is.
-    pub(crate) fn reads_podmans_layers(&self) -> bool {
+    /// Not where files of a directory are read, too: whose these are should not depend on where another image is.
+    pub(crate) fn podmans_images(&self) -> Vec<String> {
         let of_chunk = |args: &chunk::Chunk| match (&args.action, &args.from) {
             (Some(chunk::Action::Report(args)), _) => vec![args.old.clone(), args.new.clone()],
             (None, Some(from)) => vec![from.clone()],
             _ => Vec::new(),
         };
-        let images = match &self.verb {
+        let mut images = match &self.verb {
             Verb::Image(images::Image::Pull(args)) => vec![args.image.clone()],
             Verb::Image(images::Image::Copy(args)) => vec![args.source.clone()],
             Verb::Internals(images::Internals::Dump(args)) => vec![args.image.clone()],
+            Verb::Container(container::Container::Lint(args)) => {
+                args.image.iter().cloned().collect()
+            }
+            Verb::Install(install::Install::PrintConfiguration(args)) => {
+                args.image.iter().cloned().collect()
+            }
             Verb::Chunk(args) => of_chunk(args),
             Verb::BuildChunkedOci(args) => of_chunk(&args.to_chunk()),
             _ => Vec::new(),
         };
-        let mut images = images.iter();
-        images.any(|image| image.starts_with("containers-storage:"))
+        images.retain(|image| image.starts_with("containers-storage:"));
+        images
     }
 }
 

@@ -265,13 +265,14 @@ fn a_users_numbers_are_wanted_where_layers_in_podmans_storage_are_read_and_nothi
     let reads = |line: &str| {
         let words = line.split(' ').map(std::ffi::OsString::from);
         let (cli, _) = parse(words).expect("it is a command");
-        cli.reads_podmans_layers()
+        !cli.podmans_images().is_empty()
     };
     for line in [
         "hull image copy containers-storage:localhost/os oci:out",
         "hull image pull --store s containers-storage:os",
         "hull chunk --from containers-storage:os --output oci:out",
         "hull chunk report containers-storage:os:1 containers-storage:os:2",
+        "hull container lint --image containers-storage:os",
         "hull build-chunked-oci --from localhost/os --output oci:out",
     ] {
         assert!(reads(line), "{line}");

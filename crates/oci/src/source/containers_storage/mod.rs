@@ -37,8 +37,10 @@ use crate::manifest::{
 use crate::reference::StorageReference;
 
 /// What to do about a file of the store that is closed to the user.
-const FOREIGN: &str = "; it belongs to another number: run hull as root, or in `podman unshare`, or give the user numbers in \
-                       /etc/subuid and /etc/subgid and install newuidmap and newgidmap (Debian's uidmap)";
+const FOREIGN: &str = "; run hull as root, or in `podman unshare`";
+/// What to do about a store of somebody else's.
+const NOT_MAPPED: &str = "the store belongs to somebody whose numbers this user namespace does not have; \
+                          run hull outside of it, as its owner or as root";
 
 /// One image of podman's.
 #[derive(Debug)]
@@ -301,12 +303,23 @@ impl Wanted<'_> {
             return Ok(Owners { users, groups });
         }
         let (user, group) = store.owner()?;
-        if user == 0 {
-            // One of root's, or in a user namespace, where the kernel maps.
-            return Ok(Owners::default());
+        let inside = hull_sys::user_namespace::is_inside();
+        let is_own = user == rustix::process::geteuid().as_raw();
+        match user {
+            // The kernel maps.
+            0 if inside => return Owners::of_this_namespace(),
+            0 => return Ok(Owners::default()),
+            _ if inside && !is_own => return Err(io::Error::other(NOT_MAPPED)),
+            _ => {}
         }
         let root = self.options.root.as_deref().unwrap_or("/".as_ref());
-        Owners::of_rootless(root, user, group)
+        let owners = Owners::of_rootless(root, user, group)?;
+        match is_own || owners.has_subordinate() {
+            true => Ok(owners),
+            false => Err(io::Error::other(format!(
+                "the store belongs to user {user}, who has no numbers in etc/subuid and etc/subgid"
+            ))),
+        }
     }
 }
 

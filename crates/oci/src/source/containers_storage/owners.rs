@@ -33,8 +33,8 @@ pub struct Owners {
 }
 
 impl Owners {
-    /// What `root`'s subuid and subgid files let this user map, as rootless podman does:
-    /// itself is root in the container, then come its subordinate numbers, if it has any.
+    /// What `root`'s subuid and subgid files let this user map, as rootless podman does: itself is
+    /// root in the container, then come its subordinate numbers, if it has any, the lowest first.
     ///
     /// Fails when one of the files is there and cannot be read.
     pub fn of_rootless(root: &Path, user: u32, group: u32) -> io::Result<Self> {
@@ -47,6 +47,21 @@ impl Owners {
         Ok(Self {
             users: ranges("etc/subuid", user)?,
             groups: ranges("etc/subgid", group)?,
+        })
+    }
+
+    /// Those of a user namespace, in which the kernel maps: the numbers that are mapped are what they are.
+    pub(super) fn of_this_namespace() -> io::Result<Self> {
+        let mapped = |file: &str| {
+            let ranges = parse_map(&read(Path::new(file))?);
+            match ranges.is_empty() {
+                true => Err(io::Error::other(format!("{file}: it is empty"))),
+                false => Ok(ranges),
+            }
+        };
+        Ok(Self {
+            users: mapped("/proc/self/uid_map")?,
+            groups: mapped("/proc/self/gid_map")?,
         })
     }
 
@@ -98,10 +113,27 @@ fn stacked(own: u32, subordinate: &[(u32, u32)]) -> Vec<OwnerRange> {
     ranges
 }
 
-/// The lines `name:first:count` of a user, by name or by number.
+/// The numbers inside of a map as user_namespaces(7) has it, each as itself.
+fn parse_map(text: &str) -> Vec<OwnerRange> {
+    let range = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let inside = fields.next()?.parse().ok()?;
+        let count = fields.nth(1)?.parse().ok()?;
+        Some(OwnerRange {
+            inside,
+            outside: inside,
+            count,
+        })
+    };
+    text.lines().filter_map(range).collect()
+}
+
+/// The lines `name:first:count` of a user, by name or by number; in the order in which podman
+/// maps them, which is not that of the file.
 fn subordinate(text: &str, name: &str, user: u32) -> Vec<(u32, u32)> {
     let user = user.to_string();
-    text.lines()
+    let mut ranges: Vec<(u32, u32)> = text
+        .lines()
         .filter_map(|line| {
             let mut fields = line.trim().split(':');
             let whose = fields.next()?;
@@ -109,7 +141,10 @@ fn subordinate(text: &str, name: &str, user: u32) -> Vec<(u32, u32)> {
             let range = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
             is_theirs.then_some(range)
         })
-        .collect()
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    ranges.sort_unstable();
+    ranges
 }
 
 fn name_of(passwd: &str, user: u32) -> Option<String> {
@@ -160,7 +195,10 @@ mod tests {
             "passwd",
             "root:x:0:0::/root:/bin/sh\nada:x:1000:1001::/home/ada:/bin/sh\n",
         );
-        write("subuid", "bob:100000:65536\nada:165536:10\n1000:300000:5\n");
+        write(
+            "subuid",
+            "bob:100000:65536\n1000:300000:5\nada:400000:0\nada:165536:10\n",
+        );
         write("subgid", "ada:165536:65536\n");
         let owners = Owners::of_rootless(temp.path(), 1000, 1001).unwrap();
         assert_eq!(owners.user(1000).unwrap(), 0);
@@ -180,6 +218,19 @@ mod tests {
             alone
         );
         assert_eq!(Owners::default().user(42).unwrap(), 42);
+    }
+
+    #[test]
+    fn in_a_namespace_only_what_it_maps_is_somebody() {
+        let owners = Owners {
+            users: parse_map("         0       4242          1\n         1     300000      1000\n"),
+            groups: parse_map("0 0 4294967295\n"),
+        };
+        assert_eq!(owners.user(0).unwrap(), 0);
+        assert_eq!(owners.user(1000).unwrap(), 1000);
+        assert!(owners.user(65_534).is_err());
+        assert_eq!(owners.group(65_534).unwrap(), 65_534);
+        Owners::of_this_namespace().unwrap();
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::StorageError;
-use crate::reference::StoreSpecifier;
+use crate::reference::{StorageReference, StoreSpecifier};
 
 /// The longest configuration file, in bytes.
 const MAX_CONF: u64 = 1 << 20;
@@ -25,6 +25,17 @@ pub struct StorageOptions {
     /// Whose stores they are, where that is not who hull runs as: in a user namespace
     /// hull is root, and works for the user that made it.
     pub user: Option<u32>,
+}
+
+impl StorageOptions {
+    /// The directory of the store that an image is looked for in first, for the user with this number.
+    pub fn graph_root(
+        &self,
+        reference: &StorageReference,
+        user: u32,
+    ) -> Result<PathBuf, StorageError> {
+        Ok(find(reference.store(), self, user)?.own)
+    }
 }
 
 /// The stores of one user, that of their own first, then those for reading only.
