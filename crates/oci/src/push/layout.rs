@@ -1,7 +1,7 @@
 //! An OCI image layout in a directory as the place to write to.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::{Map, Value, json};
 
 use super::{Open, PushError, Target, Written};
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::manifest::write::to_bytes;
 use crate::manifest::{Descriptor, MAX_MANIFEST, OCI_INDEX};
 use crate::reference::FileReference;
@@ -27,6 +27,8 @@ pub(super) struct Layout {
     name: Option<String>,
     dir: OwnedFd,
     blobs: OwnedFd,
+    /// Whether what is there is whole: whoever wrote the marker saw to that.
+    is_layout: bool,
 }
 
 impl Layout {
@@ -50,11 +52,10 @@ impl Layout {
         )
         .is_ok();
         let entries = hull_sys::dir::entries(&dir).map_err(failed)?;
-        if !is_layout
-            && entries
-                .iter()
-                .any(|entry| entry.name.to_bytes() != b"blobs")
-        {
+        let is_begun = |entry: &hull_sys::dir::Entry| {
+            matches!(entry.name.to_bytes(), b"blobs" | b".oci-layout.new")
+        };
+        if !is_layout && !entries.iter().all(is_begun) {
             return Err(PushError::NotALayout {
                 path,
                 reason: "there are files in it, and it is no OCI image layout".to_owned(),
@@ -68,6 +69,7 @@ impl Layout {
             path: path.clone(),
             dir,
             blobs,
+            is_layout,
         })
     }
 
@@ -105,8 +107,37 @@ impl Layout {
         fill(&mut file)?;
         durable::sync_file(&file).map_err(failed)?;
         match durable::link_unnamed(&file, &self.blobs, &name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            // It was found to be another one, or came meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.replace_blob(&file, &name).map_err(failed)
+            }
             done => done.map_err(failed),
+        }
+    }
+
+    fn replace_blob(&self, file: &File, name: &str) -> io::Result<()> {
+        let passing = format!(".{name}.new");
+        durable::remove(&self.blobs, &passing)?;
+        durable::link_unnamed(file, &self.blobs, &passing)?;
+        durable::rename(&self.blobs, &passing, &self.blobs, name)
+    }
+
+    /// Whether a blob that is there has the right bytes. Without the marker it may be half of a
+    /// directory that was copied here.
+    fn is_right(&self, digest: &Digest, name: &str) -> io::Result<bool> {
+        if self.is_layout {
+            return Ok(true);
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.blobs, name, flags, Mode::empty())?;
+        let mut file = File::from(file);
+        let mut hasher = Hasher::new(digest.algorithm());
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hasher.finish() == *digest),
+                count => hasher.update(&buffer[..count]),
+            }
         }
     }
 }
@@ -124,7 +155,11 @@ impl Target for Layout {
         let name = self.file(&blob.digest)?;
         let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
         match rustix::fs::statat(&self.blobs, &name, flags) {
-            Ok(stat) => Ok(u64::try_from(stat.st_size) == Ok(blob.size)),
+            Ok(stat) if u64::try_from(stat.st_size) != Ok(blob.size) => Ok(false),
+            Ok(_) => {
+                let right = self.is_right(&blob.digest, &name);
+                right.map_err(self.failed(name))
+            }
             Err(rustix::io::Errno::NOENT) => Ok(false),
             Err(error) => Err(self.failed(name)(error.into())),
         }
@@ -245,23 +280,59 @@ mod tests {
         assert!(with_entry(Some(br#"{"manifests":{}}"#), &written(b"x"), None).is_err());
     }
 
-    #[test]
-    fn a_copy_that_failed_is_begun_again_and_a_directory_of_other_things_refused() {
+    /// A layout in a directory, and a way to write into its blobs.
+    fn scene() -> (tempfile::TempDir, FileReference) {
         let temp = tempfile::tempdir().unwrap();
         let reference = format!("oci:{}", temp.path().join("out").display());
-        let crate::Reference::Layout(reference) = crate::Reference::parse(&reference).unwrap()
-        else {
-            panic!("it is a layout");
-        };
+        match crate::Reference::parse(&reference).unwrap() {
+            crate::Reference::Layout(reference) => (temp, reference),
+            other => panic!("{other} is no layout"),
+        }
+    }
+
+    #[test]
+    fn a_copy_that_failed_is_begun_again_and_a_directory_of_other_things_refused() {
+        let (temp, reference) = scene();
         Layout::open(&reference).unwrap();
         let again = Layout::open(&reference).unwrap();
         again.put_document(&written(b"{}")).unwrap();
+        // A power cut may leave the marker half written.
+        File::create(temp.path().join("out/.oci-layout.new")).unwrap();
         Layout::open(&reference).unwrap();
         File::create(temp.path().join("out/notes")).unwrap();
         assert!(matches!(
             Layout::open(&reference),
             Err(PushError::NotALayout { .. })
         ));
+    }
+
+    #[test]
+    fn blobs_without_a_marker_are_believed_only_when_they_are_right() {
+        let (temp, reference) = scene();
+        let document = written(b"{\"a\":1}");
+        let descriptor = Descriptor {
+            media_type: OCI_INDEX.to_owned(),
+            digest: document.digest,
+            size: document.bytes.len() as u64,
+            annotations: std::collections::BTreeMap::new(),
+        };
+        let path = temp
+            .path()
+            .join("out/blobs/sha256")
+            .join(document.digest.to_hex());
+        for there in [&b"{\"a\":2}"[..], b"{", &document.bytes] {
+            let layout = Layout::open(&reference).unwrap();
+            File::create(&path).unwrap().write_all(there).unwrap();
+            let has = layout.has(&descriptor).unwrap();
+            assert_eq!(has, there == document.bytes);
+            layout.put_document(&document).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), document.bytes);
+        }
+        let layout = Layout::open(&reference).unwrap();
+        layout.finish(&document, None).unwrap();
+        assert!(Layout::open(&reference).unwrap().is_layout);
+        let names = std::fs::read_dir(path.parent().unwrap()).unwrap();
+        assert_eq!(names.count(), 1);
     }
 
     #[test]
