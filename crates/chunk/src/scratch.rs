@@ -99,6 +99,28 @@ fn is_scratch(name: &OsString, prefix: &OsStr) -> bool {
     middle.is_some_and(|middle| middle.len() == RANDOM)
 }
 
+/// Makes a directory beside a file or directory that is to be made.
+pub fn beside(path: &Path) -> io::Result<Scratch> {
+    Scratch::new(parent(path), &hidden(path))
+}
+
+/// Removes what killed runs left beside a file or directory that they were to make.
+pub fn remove_left_beside(path: &Path) {
+    remove_left(parent(path), &hidden(path));
+}
+
+fn parent(path: &Path) -> &Path {
+    let parent = path.parent();
+    let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+fn hidden(path: &Path) -> OsString {
+    let mut prefix = OsString::from(".");
+    prefix.push(path.file_name().unwrap_or(OsStr::new("image")));
+    prefix
+}
+
 /// Makes a directory in `/var/tmp`, for images are too large for a `/tmp` in memory.
 pub fn in_var_tmp() -> io::Result<Scratch> {
     Scratch::new(Path::new("/var/tmp"), OsStr::new("hull-"))

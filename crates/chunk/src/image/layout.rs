@@ -16,7 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
 use super::{Documents, MANIFEST_TYPE, bytes};
-use crate::scratch::Scratch;
+use crate::scratch::{self, Scratch};
 
 const INDEX: &str = "index.json";
 const MARKER: &str = "oci-layout";
@@ -104,11 +104,7 @@ impl Layout {
                 source,
             }
         };
-        let name = path.file_name().unwrap_or_else(|| OsStr::new("image"));
-        let mut prefix = OsStr::new(".").to_owned();
-        prefix.push(name);
-        let temporary =
-            Scratch::new(parent(path), &prefix).map_err(failed("make a directory beside it"))?;
+        let temporary = scratch::beside(path).map_err(failed("make a directory beside it"))?;
         let root = open_dir(temporary.path()).map_err(failed("open a directory beside it"))?;
         let blobs = make_blobs(&root).map_err(failed("make a directory in it"))?;
         durable::write_new(&root, MARKER, 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)

@@ -94,10 +94,12 @@ impl Ends {
 
     /// Where a frame begins of which the one before is written and not forgotten.
     pub(super) fn begin(&self, frame: usize) -> u64 {
+        if frame == 0 {
+            return 0;
+        }
         let before = frame.checked_sub(self.forgotten + 1);
-        before
-            .and_then(|before| self.ends.get(before).copied())
-            .unwrap_or(0)
+        let end = before.and_then(|before| self.ends.get(before));
+        *end.expect("the frame before is written, and wanted until the row of this one is")
     }
 
     /// Forgets where frames begin before this one.

@@ -53,8 +53,9 @@ pub(crate) struct Chunk {
     /// docker://NAME, containers-storage:NAME
     ///
     /// Into podman's storage skopeo has to bring it. A directory that exists must be an OCI layout; the image is added to it,
-    /// and takes its tag from an image that has it. For a registry and for podman's storage
-    /// the image needs its size in /var/tmp first. What a registry has is not sent.
+    /// and takes its tag from an image that has it. For a registry, for podman's storage
+    /// and for an archive on standard output the image needs its size in /var/tmp first; an archive
+    /// in a file is made in a hidden directory beside it. What a registry has is not sent.
     #[arg(long, short, value_name = "IMAGE", required_unless_present_any = ["plan", "check"])]
     pub(crate) output: Option<String>,
 

@@ -43,3 +43,21 @@ fn an_archive_is_made_where_there_is_room_for_it_but_not_for_it_twice() {
         assert!(verified.starts_with("No difference"), "{verified}");
     }
 }
+
+#[test]
+fn what_a_killed_run_left_in_the_root_is_no_part_of_the_next_image() {
+    let world = World::new();
+    let archive = world.at("root/os.tar");
+    let output = format!("oci-archive:{}", archive.display());
+    let make = || {
+        let output = run(&mut world.chunk(&output));
+        assert!(output.status.success(), "{output:?}");
+        std::fs::remove_file(&archive).expect("it was made");
+        output.stdout
+    };
+    let first = make();
+    let left = world.at("root/.os.tarabcdef.hull-tmp");
+    std::fs::create_dir_all(left.join("image/blobs")).expect("there is room");
+    File::create(left.join("image/blobs/half")).expect("there is room");
+    assert_eq!(make(), first);
+}

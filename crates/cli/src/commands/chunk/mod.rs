@@ -44,6 +44,9 @@ fn make(args: &Chunk, context: &Context<'_>) -> Result<ExitCode, Failure> {
         latest: latest(args.source_date_epoch, context)?,
         platform: args.platform.clone().unwrap_or_else(Platform::host),
     };
+    if let Some(target) = &given.target {
+        target.remove_left();
+    }
     let settings = input::settings(Settings::default(), args)?;
     let Some(from) = &args.from else {
         let rootfs = args.rootfs.as_deref().unwrap_or(Path::new("/"));

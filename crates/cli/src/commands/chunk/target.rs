@@ -1,11 +1,10 @@
 //! Where an image goes.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use hull_chunk::build::{self, Built};
 use hull_chunk::layer::Compression;
-use hull_chunk::scratch::Scratch;
+use hull_chunk::scratch::{self, Scratch};
 use hull_oci::manifest::Manifest;
 use hull_oci::progress::Silent;
 use hull_oci::push::{self, Copied, CopyOptions};
@@ -26,6 +25,15 @@ pub(super) enum Target {
 }
 
 impl Target {
+    /// Removes what killed runs left beside it, before a root is read that this may be a part of.
+    pub(super) fn remove_left(&self) {
+        let path = match self {
+            Self::Layout(path, _) => Some(&**path),
+            Self::Other(reference) => archive(reference),
+        };
+        path.map(scratch::remove_left_beside);
+    }
+
     /// What it is called there.
     pub(super) fn tag(&self) -> Option<String> {
         match self {
@@ -88,21 +96,24 @@ pub(super) fn through_a_layout(
 /// A directory for the layout: beside an archive that is a file, so that what the one gives back
 /// is room for the other.
 fn temporary_for(target: &Reference) -> Result<Scratch, Failure> {
-    let archive = match target {
-        Reference::Archive(file) | Reference::DockerArchive(file) if !file.is_stdout() => {
-            file.path()
-        }
-        _ => return podman_storage::temporary(),
+    let archive = match archive(target) {
+        Some(archive) => archive,
+        None => return podman_storage::temporary(),
     };
-    let name = archive.file_name().unwrap_or_default();
-    let parent = archive.parent().filter(|path| !path.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    let mut hidden = OsString::from(".");
-    hidden.push(name);
-    Scratch::new(parent, &hidden).map_err(|source| Failure::Write {
-        path: parent.display().to_string(),
+    scratch::beside(archive).map_err(|source| Failure::Write {
+        path: archive.display().to_string(),
         source,
     })
+}
+
+/// The file of an archive.
+fn archive(target: &Reference) -> Option<&Path> {
+    match target {
+        Reference::Archive(file) | Reference::DockerArchive(file) => {
+            (!file.is_stdout()).then(|| file.path())
+        }
+        _ => None,
+    }
 }
 
 /// What to say of layers that should have a table of contents and have none.
