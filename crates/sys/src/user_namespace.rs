@@ -33,7 +33,7 @@ pub enum NamespaceError {
 }
 
 /// Makes this process root of a user namespace of its own, in which these numbers are mapped,
-/// and gives it mounts of its own.
+/// and gives it mounts of its own where it may have them: programs that it starts may mount then.
 ///
 /// The process must have one thread. The programs `newuidmap` and `newgidmap` do the mapping, for
 /// a user may do so only through them; they must be installed, and allow these numbers.
@@ -55,7 +55,8 @@ pub fn enter(users: &[Row], groups: &[Row]) -> Result<(), NamespaceError> {
     holder.end();
     // SAFETY: only unsharing the table of file descriptors is unsafe, since
     // other threads may hold numbers of it; it stays shared.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(io::Error::from)?;
+    // Without mounts of its own it is there all the same, and reads what it came for.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.ok();
     Ok(())
 }
 
