@@ -506,9 +506,9 @@ mod tests {
         }
 
         #[test]
-        fn content_comes_where_its_paths_sort(a in "[-./0a]{1,4}", b in "[-.0a]{1,4}") {
-            let name = a.replace('/', "");
-            prop_assume!(name != b && !name.is_empty());
+        fn content_comes_where_its_paths_sort(
+            (name, b) in ("[-.0a]{1,4}", "[-.0a]{1,4}").prop_filter("two names", |(a, b)| a != b),
+        ) {
             prop_assert_eq!(is_content_before(name.as_bytes(), b.as_bytes()), format!("{name}/") < b);
         }
     }
