@@ -27,7 +27,26 @@ fn a_machine_says_what_is_wrong_and_lives_on() {
     machine.shut_down().unwrap();
 }
 
+/// The first boot replaces its own entry in the background.
+fn wait_for_the_entry_that_requires_verity(machine: &Machine) {
+    machine
+        .succeed(
+            "for second in $(seq 240); do
+                 grep -lq composefs.digest=v1- /boot/loader/entries/*.conf && exit
+                 sleep 1
+             done
+             systemctl status hull-verity --no-pager
+             exit 1",
+        )
+        .unwrap();
+    // After the entry it writes the record, which is what `hull status` reads.
+    machine
+        .succeed("while systemctl is-active --quiet hull-verity; do sleep 1; done")
+        .unwrap();
+}
+
 fn warns_of_a_default_that_was_set_by_hand(machine: &Machine) {
+    wait_for_the_entry_that_requires_verity(machine);
     let status = |machine: &Machine| machine.succeed("hull status 2>&1").unwrap();
     let clean = status(machine);
     assert!(!clean.contains("LoaderEntryDefault"), "{clean}");
