@@ -11,6 +11,7 @@ pub mod mount;
 pub mod namespace;
 pub mod run;
 pub mod sha512;
+pub mod spill;
 pub mod status;
 pub mod user_namespace;
 pub mod verity;
