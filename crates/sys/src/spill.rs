@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -208,10 +208,10 @@ struct Mapping {
     start: NonNull<c_void>,
     /// Bytes of addresses: there may be more of them than of the file.
     length: usize,
-    /// The window that was looked at last.
-    last: AtomicUsize,
-    /// How many windows were looked at since the pages were let go of.
-    looked_at: AtomicUsize,
+    /// The windows that were looked at since the pages were let go of, in a bit each.
+    looked_at: Vec<AtomicU64>,
+    /// How many these are.
+    count: AtomicUsize,
     /// How many may be.
     windows: usize,
 }
@@ -247,8 +247,8 @@ impl Mapping {
             file,
             start,
             length,
-            last: AtomicUsize::new(usize::MAX),
-            looked_at: AtomicUsize::new(0),
+            looked_at: none_of(length),
+            count: AtomicUsize::new(0),
             windows: (limits.mapped / WINDOW).max(1),
         })
     }
@@ -282,6 +282,8 @@ impl Mapping {
         }?;
         self.start = NonNull::new(start).ok_or(io::ErrorKind::OutOfMemory)?;
         self.length = length;
+        let more = none_of(length).split_off(self.looked_at.len());
+        self.looked_at.extend(more);
         Ok(())
     }
 
@@ -297,21 +299,35 @@ impl Mapping {
     }
 
     /// Lets go of the pages that were mapped, after some. References stay good: their pages come back.
+    ///
+    /// What is looked at again and again, as where a search begins, counts once. Threads that look at the same time may
+    /// be a window off.
     fn look_at(&self, window: usize) {
-        if self.last.load(Ordering::Relaxed) == window {
+        let (word, bit) = (&self.looked_at[window / 64], 1 << (window % 64));
+        if word.load(Ordering::Relaxed) & bit != 0 {
             return;
         }
-        self.last.store(window, Ordering::Relaxed);
-        if self.looked_at.fetch_add(1, Ordering::Relaxed) < self.windows {
+        if self.count.fetch_add(1, Ordering::Relaxed) < self.windows {
+            word.fetch_or(bit, Ordering::Relaxed);
             return;
         }
-        self.looked_at.store(0, Ordering::Relaxed);
+        for word in &self.looked_at {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.count.store(1, Ordering::Relaxed);
+        word.fetch_or(bit, Ordering::Relaxed);
         // SAFETY: the addresses are the mapping's. It is of a file and shared, so nothing is lost.
         let advised =
             unsafe { rustix::mm::madvise(self.start.as_ptr(), self.length, Advice::LinuxDontNeed) };
         // A kernel that does not is as good: it takes the pages when it needs them.
         advised.ok();
     }
+}
+
+/// That no window was looked at, of so many bytes.
+fn none_of(length: usize) -> Vec<AtomicU64> {
+    let words = length.div_ceil(WINDOW).div_ceil(64);
+    (0..words).map(|_| AtomicU64::new(0)).collect()
 }
 
 impl Drop for Mapping {
