@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bits;
 pub mod build;
 pub mod components;
 mod error;

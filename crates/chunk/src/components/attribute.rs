@@ -53,10 +53,7 @@ pub enum AttributeError {
 
 /// Reads the attributes; a directory's name holds for all that is in it.
 pub(super) fn read(scan: &Scan) -> Result<Tags, AttributeError> {
-    let mut tags = Tags {
-        of_entry: Places::none(scan.entries.len()),
-        ..Tags::default()
-    };
+    let mut tags = Tags::default();
     let mut names = Table::<String>::new();
     for place in 0..scan.entries.len() {
         let path = || FullPath::new(&scan.entries.path(place));
@@ -70,7 +67,7 @@ pub(super) fn read(scan: &Scan) -> Result<Tags, AttributeError> {
             (None, Some(parent)) => tags.of_entry.get(parent),
             (None, None) => None,
         };
-        tags.of_entry.set(place, tag);
+        tags.of_entry.push(tag);
         if let Some(value) = xattrs.get(INTERVAL) {
             let tag = tag.ok_or_else(|| AttributeError::NoComponent(path()))?;
             let component = &names.rows[tag];

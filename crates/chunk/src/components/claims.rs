@@ -1,13 +1,12 @@
 //! What packages own: what their databases list, and what is obviously theirs beside it.
 
-use std::collections::HashMap;
-
 use hull_erofs::tree::Timestamp;
 
 use super::history::History;
 use super::paths::{Paths, split};
 use super::places::Places;
 use super::{Package, Packages, database};
+use crate::bits::Bits;
 use crate::scan::Scan;
 
 /// Collects what the databases say, each package after the other. Of two packages that
@@ -18,8 +17,7 @@ pub(super) struct Claims<'a> {
     packages: Packages,
     /// By package.
     histories: Vec<History>,
-    /// The packages with something in a directory, or that list it; nothing where these are of several components.
-    directories: HashMap<usize, Option<usize>>,
+    directories: Directories,
 }
 
 impl<'a> Claims<'a> {
@@ -29,12 +27,12 @@ impl<'a> Claims<'a> {
             paths,
             packages: Packages {
                 owners: Places::none(scan.entries.len()),
-                brought: vec![false; scan.entries.len()],
-                shared: vec![false; scan.entries.len()],
+                brought: Bits::none(scan.entries.len()),
+                shared: Bits::none(scan.entries.len()),
                 ..Packages::default()
             },
             histories: Vec::new(),
-            directories: HashMap::new(),
+            directories: Directories::new(scan),
         }
     }
 
@@ -95,7 +93,7 @@ impl<'a> Claims<'a> {
             return;
         }
         self.own(entry, package);
-        self.packages.brought[entry] = true;
+        self.packages.brought.set(entry, true);
         if let Some(parent) = self.scan.entries.parent(entry) {
             self.has_directory(parent, package);
         }
@@ -110,12 +108,12 @@ impl<'a> Claims<'a> {
 
     /// An entry changes with every package: it is part of the rest.
     pub(super) fn share(&mut self, entry: usize) {
-        self.packages.shared[entry] = true;
+        self.packages.shared.set(entry, true);
     }
 
     /// An entry that was shared is a package's own after all.
     pub(super) fn keep(&mut self, entry: usize, package: usize) {
-        self.packages.shared[entry] = false;
+        self.packages.shared.set(entry, false);
         self.own(entry, package);
     }
 
@@ -126,16 +124,17 @@ impl<'a> Claims<'a> {
         let component = &all[package].component;
         let mut directory = directory;
         loop {
-            let known = self.directories.get(&directory).copied();
+            let known = self.directories.get(directory);
             let owner = match known {
-                None => Some(package),
-                Some(owner) => owner.filter(|&other| all[other].component == *component),
+                Owner::Nobody => Owner::Package(package),
+                Owner::Package(other) if all[other].component == *component => known,
+                Owner::Package(_) | Owner::Several => Owner::Several,
             };
-            if known == Some(owner) {
+            if known == owner {
                 // Whoever was here before was above it, too.
                 return;
             }
-            self.directories.insert(directory, owner);
+            self.directories.set(directory, owner);
             let Some(parent) = self.scan.entries.parent(directory) else {
                 return;
             };
@@ -148,8 +147,7 @@ impl<'a> Claims<'a> {
         self.empty_directories();
         self.derived();
         self.frequencies();
-        let shared = self.packages.shared.iter().enumerate();
-        for (entry, _) in shared.filter(|(_, shared)| **shared) {
+        for entry in self.packages.shared.places() {
             self.packages.owners.set(entry, None);
         }
         self.packages
@@ -157,13 +155,10 @@ impl<'a> Claims<'a> {
 
     /// Empty directories of one package are its own.
     fn empty_directories(&mut self) {
-        let owned: Vec<_> = self
-            .directories
-            .iter()
-            .filter_map(|(&entry, owner)| Some((entry, (*owner)?)))
-            .collect();
-        for (entry, package) in owned {
-            self.own(entry, package);
+        for entry in 0..self.scan.entries.len() {
+            if let Owner::Package(package) = self.directories.get(entry) {
+                self.own(entry, package);
+            }
         }
     }
 
@@ -205,7 +200,9 @@ impl<'a> Claims<'a> {
     /// What package managers write into /usr/lib/sysimage is about all packages.
     fn only_owner_of_directory(&self, entry: usize) -> Option<usize> {
         let directory = self.scan.entries.parent(entry)?;
-        let owner = (*self.directories.get(&directory)?)?;
+        let Owner::Package(owner) = self.directories.get(directory) else {
+            return None;
+        };
         let path = self.scan.entries.path(entry);
         let elsewhere = [&b"usr/local/"[..], b"usr/lib/sysimage/"];
         let apart = elsewhere.iter().any(|not| path.starts_with(not));
@@ -225,5 +222,43 @@ impl<'a> Claims<'a> {
             let known = self.packages.frequencies.entry(component).or_default();
             *known = known.or(frequency);
         }
+    }
+}
+
+/// The packages with something in a directory, or that list it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Nobody,
+    /// And others of its component.
+    Package(usize),
+    /// Of several components.
+    Several,
+}
+
+/// The owner of each directory, by entry.
+struct Directories(Places);
+
+impl Directories {
+    const SEVERAL: usize = 0;
+
+    fn new(scan: &Scan) -> Self {
+        Self(Places::none(scan.entries.len()))
+    }
+
+    fn get(&self, directory: usize) -> Owner {
+        match self.0.get(directory) {
+            None => Owner::Nobody,
+            Some(Self::SEVERAL) => Owner::Several,
+            Some(package) => Owner::Package(package - 1),
+        }
+    }
+
+    fn set(&mut self, directory: usize, owner: Owner) {
+        let place = match owner {
+            Owner::Nobody => None,
+            Owner::Several => Some(Self::SEVERAL),
+            Owner::Package(package) => Some(package + 1),
+        };
+        self.0.set(directory, place);
     }
 }

@@ -34,7 +34,7 @@ mod tests;
 mod times;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use hull_erofs::tree::Timestamp;
 
@@ -48,6 +48,7 @@ use self::places::Table;
 #[cfg(fuzzing)]
 pub use self::rpm::fuzz as fuzz_rpm_header;
 use self::times::Times;
+use crate::bits::Bits;
 use crate::frequency::Frequency;
 use crate::scan::Scan;
 
@@ -126,9 +127,9 @@ struct Packages {
     /// For each entry its owner's place in `all`.
     owners: Places,
     /// For each entry whether its package brought it along, with its time.
-    brought: Vec<bool>,
+    brought: Bits,
     /// For each entry whether it changes with every package, as a database does.
-    shared: Vec<bool>,
+    shared: Bits,
     /// How often each component changes.
     frequencies: BTreeMap<String, Frequency>,
 }
@@ -146,15 +147,14 @@ impl Components {
         alpm::claim(&mut packages)?;
         apk::claim(&mut packages)?;
         let packages = packages.finish();
-        let mut of_entry = Places::none(scan.entries.len());
+        let mut of_entry = Places::default();
         let mut names = Table::new();
-        let mut times = Times::of(scan);
-        for (place, is_above) in inhabited(scan).into_iter().enumerate() {
-            if !is_above {
-                let name = component(scan, place, &tags, &packages);
-                of_entry.set(place, Some(names.place(&*name)));
-            }
-            times.set(scan, place, time(scan, place, &packages, latest));
+        let mut times = Times::new();
+        let inhabited = inhabited(scan);
+        for place in 0..scan.entries.len() {
+            let name = (!inhabited.get(place)).then(|| component(scan, place, &tags, &packages));
+            of_entry.push(name.map(|name| names.place(&*name)));
+            times.push(scan, place, time(scan, place, &packages, latest));
         }
         join_links(scan, &packages, &mut of_entry, &mut times);
         let mut frequencies = packages.frequencies;
@@ -191,7 +191,7 @@ impl Components {
     /// entry may have got the component of another name of its inode.
     fn sum(
         scan: &Scan,
-        (mut of_entry, names): (Places, &[String]),
+        (of_entry, names): (Places, &[String]),
         times: Times,
         frequencies: &BTreeMap<String, Frequency>,
         newest: Option<i64>,
@@ -204,7 +204,7 @@ impl Components {
         for (place, &name) in order.iter().enumerate() {
             sorted[name] = place;
         }
-        of_entry.replace(|name| sorted[name]);
+        let of_entry = of_entry.map(|name| sorted[name]);
         let component = |&name: &usize| Component {
             name: names[name].clone(),
             size: 0,
@@ -212,12 +212,11 @@ impl Components {
             frequency: frequency(&names[name], frequencies),
         };
         let mut all: Vec<Component> = order.iter().map(component).collect();
-        let mut counted = HashSet::new();
         for (entry, place) in of_entry.iter().enumerate() {
             let Some(place) = place else { continue };
             all[place].entries += 1;
-            let inode = scan.entries.inode(entry);
-            if inode.is_none_or(|inode| counted.insert(inode)) {
+            let first = scan.entries.first_name(entry);
+            if first.is_none_or(|first| first == entry) {
                 all[place].size += scan.entries.size(entry).unwrap_or(0);
             }
         }
@@ -261,7 +260,7 @@ fn component<'a>(
     if let Some(owner) = packages.owners.get(place) {
         return Cow::Borrowed(&packages.all[owner].component);
     }
-    if packages.shared[place] {
+    if packages.shared.get(place) {
         return Cow::Borrowed(REST);
     }
     match path {
@@ -272,11 +271,11 @@ fn component<'a>(
 }
 
 /// For each entry whether it is a directory with something in it.
-fn inhabited(scan: &Scan) -> Vec<bool> {
-    let mut inhabited = vec![false; scan.entries.len()];
+fn inhabited(scan: &Scan) -> Bits {
+    let mut inhabited = Bits::none(scan.entries.len());
     for place in 0..scan.entries.len() {
         if let Some(parent) = scan.entries.parent(place) {
-            inhabited[parent] = scan.entries.is_directory(parent);
+            inhabited.set(parent, scan.entries.is_directory(parent));
         }
     }
     inhabited
@@ -286,7 +285,7 @@ fn time(scan: &Scan, place: usize, packages: &Packages, latest: Option<i64>) -> 
     let owner = packages.owners.get(place);
     let time = match owner.and_then(|owner| packages.all[owner].time) {
         Some(_) if scan.entries.is_directory(place) => FIXED_TIME,
-        Some(newest) if packages.brought[place] => scan.entries.mtime(place).min(newest),
+        Some(newest) if packages.brought.get(place) => scan.entries.mtime(place).min(newest),
         // It was made when the package was installed, or later.
         Some(newest) => newest,
         None => FIXED_TIME,
@@ -303,15 +302,20 @@ fn time(scan: &Scan, place: usize, packages: &Packages, latest: Option<i64>) -> 
 /// Gives all names of an inode the component and the time of one of them.
 fn join_links(scan: &Scan, packages: &Packages, of_entry: &mut Places, times: &mut Times) {
     let links = scan.entries.links();
-    for names in links.chunk_by(|a, b| a.0 == b.0) {
-        let owned = |name: &&(_, usize)| packages.owners.get(name.1).is_some();
-        let Some(&(_, first)) = names.iter().find(owned).or(names.first()) else {
-            continue;
-        };
-        let (component, time) = (of_entry.get(first), times.get(scan, first));
-        for &(_, place) in names {
-            of_entry.set(place, component);
-            times.set(scan, place, time);
+    // The first name that a package owns, with the first name.
+    let mut owned = Places::none(links.iter().len());
+    for (place, first) in links.iter() {
+        if packages.owners.get(place).is_some()
+            && let Some(first) = links.index(first)
+            && owned.get(first).is_none()
+        {
+            owned.set(first, Some(place));
         }
+    }
+    for (place, first) in links.iter() {
+        let owned = links.index(first).and_then(|first| owned.get(first));
+        let chosen = owned.unwrap_or(first);
+        of_entry.set(place, of_entry.get(chosen));
+        times.set(scan, place, times.get(scan, chosen));
     }
 }

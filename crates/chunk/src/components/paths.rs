@@ -8,13 +8,36 @@ use crate::scan::Scan;
 
 /// How many symbolic links one path may lead through, as in Linux.
 const FOLLOWED_MAX: usize = 40;
+/// The bytes that directories may take that are known.
+const KNOWN_MAX: usize = 4 << 20;
+/// What each takes beside its path, about.
+const KNOWN_OVERHEAD: usize = 64;
 
 /// Resolves paths within what was scanned; the file system is not asked again.
 #[derive(Debug)]
 pub(super) struct Paths<'a> {
     scan: &'a Scan,
     /// Directories that were asked for, as spelled, with what they are.
-    known: RefCell<HashMap<Box<[u8]>, Option<usize>>>,
+    known: RefCell<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    places: HashMap<Box<[u8]>, Option<usize>>,
+    /// The bytes that they take.
+    size: usize,
+}
+
+impl Known {
+    /// Where there would be too many, the others are forgotten: packages list what is in one directory at once.
+    fn add(&mut self, path: &[u8], place: Option<usize>) {
+        self.size += path.len() + KNOWN_OVERHEAD;
+        if self.size > KNOWN_MAX {
+            self.places.clear();
+            self.size = path.len() + KNOWN_OVERHEAD;
+        }
+        self.places.insert(path.into(), place);
+    }
 }
 
 impl<'a> Paths<'a> {
@@ -48,13 +71,13 @@ impl<'a> Paths<'a> {
 
     /// The directory that a path leads to.
     pub(super) fn directory(&self, path: &[u8]) -> Option<usize> {
-        if let Some(known) = self.known.borrow().get(path) {
+        if let Some(known) = self.known.borrow().places.get(path) {
             return *known;
         }
         let place = self
             .follow(path)
             .filter(|&place| self.scan.entries.is_directory(place));
-        self.known.borrow_mut().insert(path.into(), place);
+        self.known.borrow_mut().add(path, place);
         place
     }
 

@@ -1,42 +1,57 @@
 //! Places by entry, in four bytes each.
 
-/// For each entry of a scan a place in some table, or none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Places(Vec<u32>);
+use hull_sys::spill::SpilledVec;
+
+/// For each entry of a scan a place in some table, or none. It is on disk, but for some megabytes.
+#[derive(Debug, Default)]
+pub(crate) struct Places(SpilledVec<u32>);
 
 const NONE: u32 = u32::MAX;
 
 impl Places {
     /// None for any of so many entries.
     pub(super) fn none(entries: usize) -> Self {
-        Self(vec![NONE; entries])
+        let mut places = Self::default();
+        (0..entries).for_each(|_| places.push(None));
+        places
+    }
+
+    /// Adds an entry behind the others, with its place.
+    pub(super) fn push(&mut self, place: Option<usize>) {
+        self.0.push(code(place));
     }
 
     /// The place of an entry.
     pub(crate) fn get(&self, entry: usize) -> Option<usize> {
-        let place = self.0[entry];
+        let place = *self.0.get(entry);
         (place != NONE).then_some(place as usize)
     }
 
-    /// Gives an entry another place. Tables have fewer than 2^32 - 1 rows, as there are no more entries.
+    /// Gives an entry another place.
     pub(super) fn set(&mut self, entry: usize, place: Option<usize>) {
-        self.0[entry] = place.map_or(NONE, |place| {
-            u32::try_from(place).expect("a table has no more rows than there are entries")
-        });
+        if self.get(entry) != place {
+            self.0.set(entry, code(place));
+        }
     }
 
-    /// Replaces each place by what `of` gives for it.
-    pub(super) fn replace(&mut self, of: impl Fn(usize) -> usize) {
-        for entry in 0..self.0.len() {
-            let place = self.get(entry).map(&of);
-            self.set(entry, place);
-        }
+    /// The same with what `of` gives for each place.
+    pub(super) fn map(&self, of: impl Fn(usize) -> usize) -> Self {
+        let mut places = Self::default();
+        self.iter().for_each(|place| places.push(place.map(&of)));
+        places
     }
 
     /// The place of each entry, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Option<usize>> {
         (0..self.0.len()).map(|entry| self.get(entry))
     }
+}
+
+/// Tables have fewer than 2^32 - 1 rows, as there are no more entries.
+fn code(place: Option<usize>) -> u32 {
+    place.map_or(NONE, |place| {
+        u32::try_from(place).expect("a table has no more rows than there are entries")
+    })
 }
 
 /// A table without duplicates, in the order in which its rows came.

@@ -14,12 +14,18 @@ pub(super) struct Times {
 }
 
 impl Times {
-    /// Each entry's own.
-    pub(super) fn of(scan: &Scan) -> Self {
+    /// Of no entry.
+    pub(super) fn new() -> Self {
         Self {
-            of_entry: Places::none(scan.entries.len()),
+            of_entry: Places::default(),
             table: Table::new(),
         }
+    }
+
+    /// Adds the time of the next entry.
+    pub(super) fn push(&mut self, scan: &Scan, entry: usize, time: Timestamp) {
+        let place = self.place(scan, entry, time);
+        self.of_entry.push(place);
     }
 
     pub(super) fn get(&self, scan: &Scan, entry: usize) -> Timestamp {
@@ -30,8 +36,12 @@ impl Times {
     }
 
     pub(super) fn set(&mut self, scan: &Scan, entry: usize, time: Timestamp) {
-        let own = scan.entries.mtime(entry) == time;
-        let place = (!own).then(|| self.table.place(&time));
+        let place = self.place(scan, entry, time);
         self.of_entry.set(entry, place);
+    }
+
+    fn place(&mut self, scan: &Scan, entry: usize, time: Timestamp) -> Option<usize> {
+        let own = scan.entries.mtime(entry) == time;
+        (!own).then(|| self.table.place(&time))
     }
 }

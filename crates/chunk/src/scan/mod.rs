@@ -183,6 +183,7 @@ impl Scan {
             mut refusals,
             mut skipped,
         } = found;
+        entries.join_links();
         rules.add_skeleton(&mut entries);
         refusals.sort_by(|a, b| a.path.cmp(&b.path));
         skipped.sort();

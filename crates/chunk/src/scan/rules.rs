@@ -1,5 +1,6 @@
 //! What is left out of an image.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -120,19 +121,23 @@ impl Rules {
         if !self.skeleton {
             return;
         }
+        let mut missing = BTreeMap::new();
         for (name, mode) in SKELETON.iter().chain(&RUNTIME) {
-            if entries.find(name.as_bytes()).is_none() && is_in_directory(entries, name) {
-                entries.insert_directory(name.as_bytes(), with_mode(*mode));
+            let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
+            let has_parent =
+                missing.contains_key(parent.as_bytes()) || is_directory(entries, parent);
+            if entries.find(name.as_bytes()).is_none() && has_parent {
+                missing.insert(name.as_bytes(), with_mode(*mode));
             }
         }
+        entries.insert_directories(missing);
     }
 }
 
-/// Whether what a name is in is a directory: /var may be a symbolic link.
-fn is_in_directory(entries: &Entries, name: &str) -> bool {
-    let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
-    let parent = entries.find(parent.as_bytes());
-    parent.is_some_and(|parent| entries.is_directory(parent))
+/// Whether a path is a directory's: /var may be a symbolic link.
+fn is_directory(entries: &Entries, path: &str) -> bool {
+    let place = entries.find(path.as_bytes());
+    place.is_some_and(|place| entries.is_directory(place))
 }
 
 fn with_mode(mode: u16) -> Metadata {
