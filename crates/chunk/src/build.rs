@@ -14,6 +14,7 @@ use hull_oci::Digest;
 use crate::components::{Component, Components};
 use crate::image::{Description, Layout, LayoutError, documents};
 use crate::layer::{self, Compression, Helpers, Job, LayerError};
+use crate::members::Members;
 
 pub use crate::layer::Written;
 use crate::pack::{Item, Plan};
@@ -57,18 +58,18 @@ pub fn items(components: &[Component]) -> Vec<Item> {
     components.iter().map(item).collect()
 }
 
-/// The entries of each layer, as places in the scan, ascending; the plan must have a place for each component.
-pub(crate) fn members(components: &Components, plan: &Plan) -> Vec<Vec<u32>> {
+/// The entries of each layer; the plan must have a place for each component.
+fn members(scan: &Scan, components: &Components, plan: &Plan) -> Members {
     let places = plan.places();
     let layer_of: Vec<Option<usize>> = components
         .all
         .iter()
         .map(|component| places.get(component.name.as_str()).copied())
         .collect();
-    let mut members = vec![Vec::new(); plan.layers.len()];
-    for (entry, component) in (0..).zip(components.of_entry.iter()) {
+    let mut members = Members::new(plan.layers.len());
+    for (entry, component) in components.of_entry.iter().enumerate() {
         if let Some(layer) = component.and_then(|component| layer_of[component]) {
-            members[layer].push(entry);
+            members.push(layer, entry, scan.entries.size(entry).unwrap_or(0));
         }
     }
     members
@@ -104,17 +105,17 @@ pub fn build(
         tag,
     } = options;
     let compression = *compression;
-    let members = members(components, plan);
+    let members = members(scan, components, plan);
     let write = |place: usize, helpers: &Helpers| -> Result<Written, BuildError> {
         let file: File = layout.blob()?;
-        let members = &members[place];
+        let members = members.of(place);
         let place = (&file, layout.dir());
         let written = layer::write(scan, components, members, compression, place, helpers);
         let written = written.map_err(|error| in_layout(error, &layout))?;
         layout.keep(&file, &written.digest)?;
         Ok(written)
     };
-    let layers = in_parallel(&by_size(&members, scan), *threads, write)?;
+    let layers = in_parallel(&members.by_size(), *threads, write)?;
     let documents = documents(description, plan, &layers, compression);
     let manifest = layout.commit(&documents, tag.as_deref(), &description.platform)?;
     Ok(Built { manifest, layers })
@@ -129,17 +130,6 @@ fn in_layout(error: LayerError, layout: &Layout) -> BuildError {
         },
         error => BuildError::Layer(error),
     }
-}
-
-/// The layers, the largest first, so that none of them is begun last and waited for.
-fn by_size(members: &[Vec<u32>], scan: &Scan) -> Vec<usize> {
-    let size = |place: usize| -> u64 {
-        let size = |&entry: &u32| scan.entries.size(entry as usize).unwrap_or(0);
-        members[place].iter().map(size).sum()
-    };
-    let mut order: Vec<usize> = (0..members.len()).collect();
-    order.sort_by_key(|&place| std::cmp::Reverse(size(place)));
-    order
 }
 
 /// The most threads; each has up to some ten megabytes in work.

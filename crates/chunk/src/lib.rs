@@ -20,6 +20,7 @@ pub mod fuzzing;
 pub mod image;
 pub mod layer;
 pub mod learn;
+mod members;
 pub mod pack;
 pub mod plan_file;
 pub mod report;

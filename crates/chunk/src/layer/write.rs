@@ -1,6 +1,6 @@
 //! Writing one layer: archive, digest, compression, digest, file, in one pass.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Deref;
@@ -14,8 +14,9 @@ use super::contents::Contents;
 use super::frames::{Frames, Hashed, Helpers};
 use super::sparse::Segments;
 use super::tar::{self, Item};
+use crate::bits::Bits;
 use crate::components::Components;
-use crate::scan::{self, Entry, FullPath, Inode, Kind, Opened, Scan};
+use crate::scan::{self, Entry, FullPath, Kind, Opened, Scan};
 
 /// The unit in which contents are read, in bytes.
 const BUFFER: usize = 128 * 1024;
@@ -78,12 +79,12 @@ pub enum LayerError {
     Write(#[source] io::Error),
 }
 
-/// Writes the layer of these entries (places in the scan, ascending) and the directories above them,
+/// Writes the layer of these entries (places in the scan) and the directories above them,
 /// into a file; others may be needed in its directory, without names.
 pub(crate) fn write(
     scan: &Scan,
     components: &Components,
-    members: &[u32],
+    members: impl Iterator<Item = usize>,
     compression: Compression,
     (file, dir): (&File, &Path),
     helpers: &Helpers,
@@ -97,32 +98,28 @@ pub(crate) fn write(
         components,
         out: Hashed::new(Frames::new(file, compression, helpers)),
         contents,
-        links: HashMap::new(),
         buffer: vec![0; BUFFER],
     };
-    for place in with_parents(scan, members) {
-        archive.entry(place as usize)?;
+    for place in with_parents(scan, members).places() {
+        archive.entry(place)?;
     }
     archive.finish().map_err(LayerError::Write)
 }
 
-/// The entries with all directories above them, in the order of their paths.
-fn with_parents(scan: &Scan, members: &[u32]) -> Vec<u32> {
-    let above = |place: u32| scan.entries.parent(place as usize);
-    let mut parents = BTreeSet::new();
-    for &member in members {
-        let mut next = above(member);
+/// The entries with all directories above them. A bit for each entry of the root is less than a list would be.
+fn with_parents(scan: &Scan, members: impl Iterator<Item = usize>) -> Bits {
+    let mut all = Bits::none(scan.entries.len());
+    // The root, in a layer of nothing, too.
+    all.set(0, true);
+    for member in members {
+        all.set(member, true);
+        let mut next = scan.entries.parent(member);
         while let Some(parent) = next {
-            let parent = u32::try_from(parent).expect("it is in a table of at most 2^32 rows");
             // Whoever was here before was above it, too.
-            next = parents.insert(parent).then(|| above(parent)).flatten();
+            let known = all.set(parent, true);
+            next = (!known).then(|| scan.entries.parent(parent)).flatten();
         }
     }
-    // The root, in a layer of nothing, too.
-    parents.insert(0);
-    parents.retain(|parent| members.binary_search(parent).is_err());
-    let mut all = [members, &parents.into_iter().collect::<Vec<_>>()].concat();
-    all.sort_unstable();
     all
 }
 
@@ -131,8 +128,6 @@ struct Archive<'a> {
     components: &'a Components,
     out: Hashed<Frames<'a>>,
     contents: Option<Contents>,
-    /// The first name of each inode that has several.
-    links: HashMap<Inode, usize>,
     buffer: Vec<u8>,
 }
 
@@ -156,12 +151,11 @@ impl Archive<'_> {
             time: self.components.time(self.scan, place),
             entry: self.scan.entries.get(place),
         };
-        if let Some(inode) = entry.links {
-            if let Some(&target) = self.links.get(&inode) {
-                let target = self.scan.entries.path(target);
-                return self.header(&entry, Item::HardLink(&target));
-            }
-            self.links.insert(inode, place);
+        // All names of an inode are of one component, so the first one is in this layer, too.
+        let first = self.scan.entries.first_name(place);
+        if let Some(first) = first.filter(|&first| first != place) {
+            let target = self.scan.entries.path(first);
+            return self.header(&entry, Item::HardLink(&target));
         }
         match &entry.kind {
             Kind::Regular(size) => self.file(&entry, *size),
