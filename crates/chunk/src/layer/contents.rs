@@ -139,8 +139,8 @@ impl Contents {
         blocks: &[u8],
         path: &[u8],
         item: Item<'_>,
-        metadata: &Metadata,
-        time: Timestamp,
+        (metadata, time): (&Metadata, Timestamp),
+        ends: &mut Ends,
     ) -> io::Result<bool> {
         let Some(row) = row(path, item, metadata, time) else {
             return Ok(false);
@@ -150,6 +150,8 @@ impl Contents {
             self.split.file(&row.name, 0, None)?;
         }
         self.listed.push_back(Listed { row, payload: None });
+        // Not only behind the content of files: there may be any number of others between two of them.
+        self.settle(ends)?;
         Ok(true)
     }
 
@@ -175,7 +177,7 @@ impl Contents {
     }
 
     /// Writes the rows of entries whose frames end at places that are known.
-    pub(super) fn settle(&mut self, ends: &mut Ends) -> io::Result<()> {
+    fn settle(&mut self, ends: &mut Ends) -> io::Result<()> {
         let count = ends.count();
         let is_done = |listed: &Listed| match &listed.payload {
             Some(payload) => payload.end <= count,
@@ -573,6 +575,20 @@ impl Split {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_without_content_do_not_wait_for_a_file_that_has_some() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut contents = Contents::new(temp.path()).unwrap();
+        let metadata = Metadata::default();
+        for item in [Item::Regular(0), Item::Symlink(b"a"), Item::Directory] {
+            let of_all = (&metadata, Timestamp::default());
+            let listed = contents.entry(&[0; 512], b"b", item, of_all, &mut Ends::default());
+            assert!(listed.unwrap());
+            assert_eq!(contents.listed.len(), 0);
+        }
+        assert!(contents.table.begun);
+    }
 
     #[test]
     fn what_is_too_long_for_memory_waits_in_a_file_without_a_name() {

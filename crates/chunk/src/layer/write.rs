@@ -174,8 +174,9 @@ impl Archive<'_> {
         let Some(contents) = &mut self.contents else {
             return Ok(());
         };
+        let ends = self.out.inner.ends();
         let listed = contents
-            .entry(&blocks, &entry.path, item, &entry.metadata, time)
+            .entry(&blocks, &entry.path, item, (&entry.metadata, time), ends)
             .map_err(LayerError::Write)?;
         if !listed {
             self.contents = None;
