@@ -12,6 +12,7 @@ use hull_sys::status::{Mount, Status};
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
 
 use super::entries::is_content_before;
+use super::names::Names;
 use super::rules::{self, Verdict};
 use super::{
     Entry, Found, Inode, Kind, NAME_MAX, PATH_MAX, Reason, Rules, SpecialFiles, attributes,
@@ -69,20 +70,16 @@ impl Walk<'_> {
         depth: usize,
     ) -> io::Result<()> {
         let mut waiting: Vec<Waiting> = Vec::new();
-        let mut names = hull_sys::dir::entries(dir)?;
-        // In a directory that changes, one may be read twice.
-        names.dedup_by(|a, b| a.name == b.name);
-        for found in names {
-            let is_due = |waiting: &mut Waiting| {
-                is_content_before(waiting.name.to_bytes(), found.name.to_bytes())
-            };
+        let names = Names::read(dir)?;
+        for name in names.iter() {
+            let is_due =
+                |waiting: &mut Waiting| is_content_before(waiting.name.to_bytes(), name.to_bytes());
             while let Some(due) = waiting.pop_if(is_due) {
                 self.content(dir, &due, path, depth);
             }
-            let name = found.name;
             self.below(path, name.to_bytes(), |walk, path| {
-                if let Some(seen) = walk.entry(dir, &name, place, path, depth + 1)? {
-                    let name = name.clone();
+                if let Some(seen) = walk.entry(dir, name, place, path, depth + 1)? {
+                    let name = name.to_owned();
                     waiting.push(Waiting { name, seen });
                 }
                 Ok(())
@@ -216,14 +213,14 @@ impl Walk<'_> {
         depth: usize,
     ) -> io::Result<()> {
         if of.excluded == Verdict::Empty || rules::is_cache(inner)? {
-            if !hull_sys::dir::entries(inner)?.is_empty() {
+            if !is_empty(inner)? {
                 self.found.skip(path);
             }
             return Ok(());
         }
         if path == b"boot" && !self.rules.allow_boot {
-            for found in hull_sys::dir::entries(inner)? {
-                let path = [b"boot/", found.name.to_bytes()].concat();
+            for name in Names::read(inner)?.iter() {
+                let path = [b"boot/", name.to_bytes()].concat();
                 if self.rules.excludes(&path) != Verdict::LeaveOut {
                     self.found.refuse(&path, Reason::Boot);
                 }
@@ -270,6 +267,15 @@ impl Walk<'_> {
         }
         Ok(None)
     }
+}
+
+fn is_empty(dir: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut is_empty = true;
+    hull_sys::dir::for_each_entry(dir, |_, _| {
+        is_empty = false;
+        Ok::<(), io::Error>(())
+    })?;
+    Ok(is_empty)
 }
 
 fn inode(seen: &Status) -> Inode {

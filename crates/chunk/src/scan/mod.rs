@@ -8,6 +8,7 @@ mod attributes;
 mod directory;
 mod entries;
 mod image;
+mod names;
 mod rules;
 #[cfg(test)]
 mod tests;
