@@ -113,13 +113,9 @@ fn read(scan: &Scan, id: &ObjectId, size: u64) -> io::Result<Vec<u8>> {
 }
 
 fn first_names_count(entries: &mut Entries) {
-    let mut first: HashMap<Inode, usize> = HashMap::new();
     for place in 0..entries.len() {
-        let Some(inode) = entries.inode(place) else {
-            continue;
-        };
-        let first = *first.entry(inode).or_insert(place);
-        let xattrs = entries.xattrs(first).clone();
-        entries.set_xattrs(place, xattrs);
+        if let Some(first) = entries.first_name(place) {
+            entries.set_xattrs(place, entries.xattrs(first));
+        }
     }
 }

@@ -1,14 +1,13 @@
 //! Whether an image holds what its source does: every entry, in all that layers can say.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 
 use hull_erofs::ObjectId;
 use hull_erofs::tree::{Content, Directory, Entry as Found, LeafId, Metadata, Node, Tree, Xattrs};
 
-use crate::components::Components;
-use crate::scan::{Entry, FullPath, Inode, Kind, Scan};
+use crate::components::{Components, Places};
+use crate::scan::{Entry, FullPath, Kind, Scan};
 
 /// The unit in which contents are compared, in bytes.
 const BUFFER: usize = 128 * 1024;
@@ -77,15 +76,15 @@ pub fn differences(
         tree,
         open,
         differences: Vec::new(),
-        leaves: BTreeMap::new(),
-        inodes: BTreeMap::new(),
+        inodes: Places::none(tree.leaves().len()),
+        leaves: Places::none(scan.entries.len()),
     };
     for (place, entry) in scan.entries.iter().enumerate() {
         let expected = Metadata {
             mtime: components.time(scan, place),
             ..entry.metadata.clone()
         };
-        comparer.entry(&entry, &expected)?;
+        comparer.entry(place, &entry, &expected)?;
     }
     comparer.extras(&tree.root, &mut Vec::new());
     comparer.differences.sort_by(|a, b| a.path.cmp(&b.path));
@@ -97,9 +96,9 @@ struct Comparer<'a> {
     tree: &'a Tree,
     open: OpenObject<'a>,
     differences: Vec<Difference>,
-    /// The inode of the source that each leaf stands for, and back; single names are their own.
-    leaves: BTreeMap<LeafId, Option<Inode>>,
-    inodes: BTreeMap<Inode, LeafId>,
+    /// The inode of the source that each leaf stands for, by its first name, and back.
+    inodes: Places,
+    leaves: Places,
 }
 
 impl Comparer<'_> {
@@ -118,7 +117,12 @@ impl Comparer<'_> {
         });
     }
 
-    fn entry(&mut self, entry: &Entry, expected: &Metadata) -> Result<(), VerifyError> {
+    fn entry(
+        &mut self,
+        place: usize,
+        entry: &Entry,
+        expected: &Metadata,
+    ) -> Result<(), VerifyError> {
         let wanted = kind_name(&entry.kind);
         match self.tree.lookup(&entry.path) {
             None => self.differ(&entry.path, "entry", wanted, "nothing"),
@@ -134,7 +138,7 @@ impl Comparer<'_> {
                 }
                 let mode = found != "symbolic link";
                 self.metadata(&entry.path, expected, &leaf.metadata, mode);
-                if self.links(entry, id) {
+                if self.links(place, entry, id) {
                     return self.content(entry, &leaf.content);
                 }
             }
@@ -143,19 +147,29 @@ impl Comparer<'_> {
     }
 
     /// Compares which names go together; whether this is the first name of its inode.
-    fn links(&mut self, entry: &Entry, id: LeafId) -> bool {
-        let first = !self.leaves.contains_key(&id);
-        let same = match entry.links {
-            Some(inode) => {
-                *self.leaves.entry(id).or_insert(entry.links) == entry.links
-                    && *self.inodes.entry(inode).or_insert(id) == id
-            }
-            None => self.leaves.insert(id, None).is_none(),
+    fn links(&mut self, place: usize, entry: &Entry, id: LeafId) -> bool {
+        let of_several = self.scan.entries.first_name(place);
+        let known = self.inodes.get(id.index());
+        if known.is_none() {
+            self.inodes.set(id.index(), of_several.or(Some(place)));
+        }
+        let same = match of_several {
+            Some(first) => known.is_none_or(|known| known == first) && self.is_leaf_of(first, id),
+            None => known.is_none(),
         };
         if !same {
             self.differ(&entry.path, "links", "the source's", "others");
         }
-        first
+        known.is_none()
+    }
+
+    /// Whether this is the leaf of the inode with this first name; it is, if that has none yet.
+    fn is_leaf_of(&mut self, first: usize, id: LeafId) -> bool {
+        let known = self.leaves.get(first);
+        if known.is_none() {
+            self.leaves.set(first, Some(id.index()));
+        }
+        known.is_none_or(|known| known == id.index())
     }
 
     fn metadata(&mut self, path: &[u8], expected: &Metadata, found: &Metadata, mode: bool) {

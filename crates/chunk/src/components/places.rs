@@ -10,7 +10,7 @@ const NONE: u32 = u32::MAX;
 
 impl Places {
     /// None for any of so many entries.
-    pub(super) fn none(entries: usize) -> Self {
+    pub(crate) fn none(entries: usize) -> Self {
         let mut places = Self::default();
         (0..entries).for_each(|_| places.push(None));
         places
@@ -28,7 +28,7 @@ impl Places {
     }
 
     /// Gives an entry another place.
-    pub(super) fn set(&mut self, entry: usize, place: Option<usize>) {
+    pub(crate) fn set(&mut self, entry: usize, place: Option<usize>) {
         if self.get(entry) != place {
             self.0.set(entry, code(place));
         }
