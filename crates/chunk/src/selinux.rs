@@ -34,11 +34,11 @@ pub fn label(scan: &mut Scan) -> Result<(), SelinuxError> {
     }
     for place in 0..scan.entries.len() {
         let labelled = match tree.lookup(&scan.entries.path(place)) {
-            Some(Found::Directory(directory)) => &directory.metadata,
-            Some(Found::Leaf(_, leaf)) => &leaf.metadata,
+            Some(Found::Directory(directory)) => directory.metadata.xattrs.clone(),
+            Some(Found::Leaf(_, leaf)) => leaf.metadata.xattrs,
             None => continue,
         };
-        scan.entries.set_xattrs(place, labelled.xattrs.clone());
+        scan.entries.set_xattrs(place, labelled);
     }
     first_names_count(&mut scan.entries);
     Ok(())

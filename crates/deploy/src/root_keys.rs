@@ -21,8 +21,8 @@ use hull_sys::durable;
 /// tmpfiles.d as it is (white space, `%`, quotes) is not followed.
 pub(crate) fn home(tree: &Tree) -> String {
     let link = match tree.lookup(b"root") {
-        Some(Entry::Leaf(_, leaf)) => match &leaf.content {
-            Content::Symlink(target) => std::str::from_utf8(target).ok(),
+        Some(Entry::Leaf(_, leaf)) => match leaf.content {
+            Content::Symlink(target) => String::from_utf8(target.into_vec()).ok(),
             _ => None,
         },
         _ => None,

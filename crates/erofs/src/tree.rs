@@ -1,8 +1,10 @@
-//! A file system tree in memory: names, metadata, and where the content is.
+//! A file system tree: names, metadata, and where the content is.
 
 use std::collections::BTreeMap;
 
 use crate::fsverity::ObjectId;
+use crate::leaves::Leaves;
+pub(crate) use crate::leaves::{ContentView, LeafView, MetadataView};
 pub use crate::xattrs::Xattrs;
 
 /// Seconds and nanoseconds since the Unix epoch.
@@ -106,7 +108,7 @@ pub struct Leaf {
 
 /// Place of a leaf in its tree's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LeafId(u32);
+pub struct LeafId(pub(crate) u32);
 
 impl LeafId {
     /// The place, counted from 0 in the order of [`Tree::add_leaf`].
@@ -135,41 +137,49 @@ pub struct Directory {
 
 /// A file system tree: directories by value, other inodes in a table, so that
 /// hard links are two entries with one [`LeafId`].
+///
+/// The table takes no more memory than some MiB, however long it is: the rest is in a file.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     /// The root directory.
     pub root: Directory,
-    leaves: Vec<Leaf>,
+    leaves: Leaves,
 }
 
 impl Tree {
     /// Adds a leaf to the table; it is in the tree once an entry leads to it.
     pub fn add_leaf(&mut self, leaf: Leaf) -> LeafId {
-        let id = u32::try_from(self.leaves.len()).expect("a tree has fewer than 2^32 inodes");
-        self.leaves.push(leaf);
-        LeafId(id)
+        self.leaves.push(leaf)
     }
 
     /// The leaf in that place. The id must come from this tree.
-    pub fn leaf(&self, id: LeafId) -> &Leaf {
-        &self.leaves[id.0 as usize]
+    pub fn leaf(&self, id: LeafId) -> Leaf {
+        self.leaf_view(id).to_leaf()
     }
 
-    /// The same, to change it: for all of its names.
-    pub fn leaf_mut(&mut self, id: LeafId) -> &mut Leaf {
-        &mut self.leaves[id.0 as usize]
+    /// The same without copies.
+    pub(crate) fn leaf_view(&self, id: LeafId) -> LeafView<'_> {
+        self.leaves.get(id)
+    }
+
+    /// Puts another leaf in that place: for all of its names.
+    pub fn set_leaf(&mut self, id: LeafId, leaf: Leaf) {
+        self.leaves.set(id, leaf);
     }
 
     /// All leaves of the table, also those that no entry leads to any more.
-    pub fn leaves(&self) -> impl ExactSizeIterator<Item = (LeafId, &Leaf)> {
-        let id = |index| LeafId(u32::try_from(index).expect("a tree has fewer than 2^32 inodes"));
-        let leaves = self.leaves.iter().enumerate();
-        leaves.map(move |(index, leaf)| (id(index), leaf))
+    pub fn leaves(&self) -> impl ExactSizeIterator<Item = (LeafId, Leaf)> {
+        self.leaves.ids().map(|id| (id, self.leaf(id)))
+    }
+
+    /// How many of them there are.
+    pub fn leaf_count(&self) -> usize {
+        self.leaves.len()
     }
 
     /// How many names lead to each leaf, by [`LeafId::index`].
     pub fn link_counts(&self) -> Vec<u32> {
-        let mut counts = vec![0; self.leaves.len()];
+        let mut counts = vec![0; self.leaf_count()];
         let mut pending = vec![&self.root];
         while let Some(directory) = pending.pop() {
             for node in directory.entries.values() {
@@ -185,31 +195,16 @@ impl Tree {
     /// Forgets the leaves that no entry leads to; every [`LeafId`] may change. The others
     /// come into the order of the tree, in which most things go through them.
     pub fn drop_unreferenced_leaves(&mut self) {
-        // Where each leaf goes.
-        let mut places = vec![None; self.leaves.len()];
-        let mut next = 0;
+        let mut order = self.leaves.reorder();
         let mut open = vec![self.root.entries.values_mut()];
         while let Some(nodes) = open.last_mut() {
             match nodes.next() {
                 None => drop(open.pop()),
                 Some(Node::Directory(inner)) => open.push(inner.entries.values_mut()),
-                Some(Node::Leaf(id)) => {
-                    let place = places[id.index()].get_or_insert_with(|| {
-                        next += 1;
-                        LeafId(next - 1)
-                    });
-                    *id = *place;
-                }
+                Some(Node::Leaf(id)) => *id = order.next(*id),
             }
         }
-        let kept = next as usize;
-        for at in 0..places.len() {
-            while let Some(place) = places[at].map(LeafId::index).filter(|place| *place != at) {
-                self.leaves.swap(at, place);
-                places.swap(at, place);
-            }
-        }
-        self.leaves.truncate(kept);
+        self.leaves = order.finish();
     }
 
     /// Shows the metadata of every inode to `change`: the directories, and each
@@ -228,9 +223,14 @@ impl Tree {
                     }),
             );
         }
-        for leaf in &mut self.leaves {
-            change(&mut leaf.metadata);
+        for id in self.leaves.ids() {
+            self.leaves.change_metadata(id, &mut change);
         }
+    }
+
+    /// Changes the metadata of one leaf: for all of its names.
+    pub fn change_leaf_metadata(&mut self, id: LeafId, change: impl FnOnce(&mut Metadata)) {
+        self.leaves.change_metadata(id, change);
     }
 
     /// What is at `path` (components between slashes; empty ones are skipped;
@@ -271,10 +271,10 @@ impl Tree {
 }
 
 /// What [`Tree::lookup`] finds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Entry<'a> {
     /// A directory.
     Directory(&'a Directory),
     /// Anything else, with its place in the table.
-    Leaf(LeafId, &'a Leaf),
+    Leaf(LeafId, Leaf),
 }

@@ -50,6 +50,43 @@ fn the_digest_of_the_sample_image_stays_the_same() {
 /// As composefs 0.9.4 has it.
 const SAMPLE_DIGEST: &str = "436dc218cfa9efebf1e973137af823d3a724d92fb6baf6b13d39400255f7fbc40055d4bbb0f17450339a8d96eb482da50189c7c958049d1a9cc614e3e3bd6572";
 
+/// More files than memory is used for, of which every third one has the content of another.
+fn many() -> Tree {
+    let mut tree = Tree::default();
+    for directory in 0..30u32 {
+        let mut inner = Directory::default();
+        for file in 0..10_000u32 {
+            let number = directory * 10_000 + file;
+            let mut id = fsverity::digest(&number.to_le_bytes());
+            if number % 3 == 0 {
+                id = fsverity::digest(&(299_999 - number).to_le_bytes());
+            }
+            let leaf = tree.add_leaf(Leaf {
+                metadata: Metadata {
+                    uid: number % 3,
+                    ..Metadata::default()
+                },
+                content: Content::Object { id, size: 100 },
+            });
+            let name = format!("{number}").into_bytes();
+            inner.entries.insert(name.into(), Node::Leaf(leaf));
+        }
+        let name = format!("{directory}").into_bytes();
+        let inner = Node::Directory(Box::new(inner));
+        tree.root.entries.insert(name.into(), inner);
+    }
+    tree
+}
+
+#[test]
+fn the_digest_of_an_image_of_many_files_stays_the_same() {
+    let tree = many();
+    let image = Image::new(&tree).unwrap();
+    assert_eq!(image.digest().to_hex(), MANY_DIGEST);
+}
+/// As it was before any of a tree was on disk.
+const MANY_DIGEST: &str = "842eb09c0db6b805161ed483075c907a7c3bacbf70ab279291af7707c85b811c96d4bb343fa080098ed3188701416cf85fae325264c1a5703aa779d513f50faf";
+
 /// A directory with more entries than go into one piece, and two with some of its files;
 /// every third file has the content of another.
 fn large() -> Tree {

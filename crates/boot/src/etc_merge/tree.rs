@@ -221,7 +221,7 @@ fn digest_of(mut content: impl Read) -> io::Result<ObjectId> {
 fn convert_directory(tree: &image::Tree, directory: &image::Directory) -> Directory {
     let convert = |node: &image::Node| match node {
         image::Node::Directory(inner) => Node::Directory(convert_directory(tree, inner)),
-        image::Node::Leaf(id) => Node::Leaf(convert_leaf(tree.leaf(*id))),
+        image::Node::Leaf(id) => Node::Leaf(convert_leaf(&tree.leaf(*id))),
     };
     Directory {
         metadata: convert_metadata(&directory.metadata),

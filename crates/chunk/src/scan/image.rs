@@ -34,7 +34,7 @@ pub(super) fn read(tree: &Tree, open: Open<'_>, rules: &Rules) -> io::Result<Fou
 /// Opens the content of a regular file.
 pub(super) fn open(tree: &Tree, open: Open<'_>, path: &[u8]) -> io::Result<Opened> {
     match tree.lookup(path) {
-        Some(InTree::Leaf(_, leaf)) => content(leaf, open),
+        Some(InTree::Leaf(_, leaf)) => content(&leaf, open),
         _ => Err(io::ErrorKind::NotFound.into()),
     }
 }
@@ -99,8 +99,8 @@ impl<'a> Walk<'a> {
     ) -> Option<Waiting<'a>> {
         let excluded = self.rules.excludes(path);
         let metadata = match node {
-            Node::Directory(directory) => &directory.metadata,
-            Node::Leaf(id) => &self.tree.leaf(*id).metadata,
+            Node::Directory(directory) => directory.metadata.clone(),
+            Node::Leaf(id) => self.tree.leaf(*id).metadata,
         };
         if excluded == Verdict::LeaveOut || rules::is_marked(&metadata.xattrs) {
             self.found.skip(path);
@@ -113,7 +113,7 @@ impl<'a> Walk<'a> {
         } else {
             match node {
                 Node::Directory(directory) => {
-                    let (entries, metadata) = (&mut self.found.entries, metadata.clone());
+                    let entries = &mut self.found.entries;
                     return Some(Waiting {
                         name,
                         directory,
@@ -166,7 +166,7 @@ impl<'a> Walk<'a> {
             return Ok(false);
         }
         let mut head = Vec::new();
-        content(leaf, self.open)?
+        content(&leaf, self.open)?
             .take(rules::CACHE_SIGNATURE.len() as u64)
             .read_to_end(&mut head)?;
         Ok(head == rules::CACHE_SIGNATURE)
@@ -202,7 +202,7 @@ impl<'a> Walk<'a> {
             device: (0, 0),
             number: id.index() as u64,
         });
-        let metadata = self.tree.leaf(id).metadata.clone();
+        let metadata = self.tree.leaf(id).metadata;
         let entries = &mut self.found.entries;
         entries.push(parent, name, kind, metadata, links);
     }

@@ -175,6 +175,7 @@ impl Scan {
     /// Reads the merged tree of an image, whose objects `open` gives.
     pub fn read_image(tree: Tree, open: OpenObject, rules: &Rules) -> io::Result<Self> {
         let found = image::read(&tree, &open, rules)?;
+        let tree = Box::new(tree);
         Ok(Self::new(Contents::Image { tree, open }, found, rules))
     }
 
@@ -253,7 +254,7 @@ pub(crate) fn is_changed(error: &io::Error) -> bool {
 /// Where the contents of a root are.
 enum Contents {
     Directory(OwnedFd),
-    Image { tree: Tree, open: OpenObject },
+    Image { tree: Box<Tree>, open: OpenObject },
 }
 
 impl fmt::Debug for Contents {

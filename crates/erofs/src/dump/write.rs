@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 
-use crate::tree::{Content, Directory, Leaf, LeafId, Metadata, Node, Tree};
+use crate::tree::{ContentView, Directory, LeafId, MetadataView, Node, Tree};
 
 use super::escape::{write_field, write_xattr};
 
@@ -79,7 +79,11 @@ impl<'a> Dump<'a> {
     fn write_directory(&mut self, directory: &Directory) {
         let is_directory = |node: &&Node| matches!(node, Node::Directory(_));
         let links = 2 + directory.entries.values().filter(is_directory).count();
-        self.write_line(&directory.metadata, links, &Line::of_type(super::DIRECTORY));
+        self.write_line(
+            (&directory.metadata).into(),
+            links,
+            &Line::of_type(super::DIRECTORY),
+        );
     }
 
     fn write_leaf(&mut self, id: LeafId) {
@@ -98,43 +102,43 @@ impl<'a> Dump<'a> {
                 }
             }
         }
-        let leaf: &'a Leaf = self.tree.leaf(id);
+        let leaf = self.tree.leaf_view(id);
         let path;
-        let line = match &leaf.content {
-            Content::Inline(bytes) => Line {
+        let line = match leaf.content {
+            ContentView::Inline(bytes) => Line {
                 size: bytes.len() as u64,
                 content: bytes,
                 ..Line::of_type(super::REGULAR)
             },
-            Content::Object { id, size } => {
+            ContentView::Object { id, size } => {
                 path = id.to_object_path();
                 Line {
-                    size: *size,
+                    size,
                     payload: path.as_bytes(),
                     digest: Some(id.to_hex()),
                     ..Line::of_type(super::REGULAR)
                 }
             }
-            Content::Symlink(target) => Line {
+            ContentView::Symlink(target) => Line {
                 size: target.len() as u64,
                 payload: target,
                 ..Line::of_type(super::SYMLINK)
             },
-            Content::CharacterDevice(device) => Line {
+            ContentView::CharacterDevice(device) => Line {
                 device: device.to_raw(),
                 ..Line::of_type(super::CHARACTER_DEVICE)
             },
-            Content::BlockDevice(device) => Line {
+            ContentView::BlockDevice(device) => Line {
                 device: device.to_raw(),
                 ..Line::of_type(super::BLOCK_DEVICE)
             },
-            Content::Fifo => Line::of_type(super::FIFO),
-            Content::Socket => Line::of_type(super::SOCKET),
+            ContentView::Fifo => Line::of_type(super::FIFO),
+            ContentView::Socket => Line::of_type(super::SOCKET),
         };
-        self.write_line(&leaf.metadata, links as usize, &line);
+        self.write_line(leaf.metadata, links as usize, &line);
     }
 
-    fn write_line(&mut self, metadata: &Metadata, links: usize, line: &Line<'_>) {
+    fn write_line(&mut self, metadata: MetadataView<'_>, links: usize, line: &Line<'_>) {
         let path = if self.path.is_empty() {
             &b"/"[..]
         } else {
@@ -143,7 +147,7 @@ impl<'a> Dump<'a> {
         let out = &mut self.out;
         write_field(path, out);
         let mode = line.file_type | u32::from(metadata.mode);
-        let Metadata {
+        let MetadataView {
             uid,
             gid,
             mtime,

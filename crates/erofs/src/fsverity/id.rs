@@ -3,10 +3,26 @@
 use std::fmt;
 use std::str::FromStr;
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
 /// The fs-verity digest (SHA-512, blocks of 4096 bytes) that names an object.
 ///
 /// Written in upstream's notation it is of the algorithm `fsverity-sha512-12`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    Unaligned,
+)]
+#[repr(transparent)]
 pub struct ObjectId([u8; Self::LEN]);
 
 impl ObjectId {

@@ -1,6 +1,6 @@
 //! The extended attributes of one inode, all of them.
 
-use crate::tree::Metadata;
+use crate::tree::MetadataView;
 
 use super::format::{self, overlay};
 use super::order::{Order, ROOT, Source};
@@ -18,7 +18,9 @@ pub(super) struct Attributes<'a> {
 }
 
 /// What the devices `00` to `ff` have of the attributes of the root: its label.
-pub(super) fn of_stub(root: &Metadata) -> impl Iterator<Item = (&Box<[u8]>, &Box<[u8]>)> {
+pub(super) fn of_stub<'a>(
+    root: MetadataView<'a>,
+) -> impl Iterator<Item = (&'a Box<[u8]>, &'a Box<[u8]>)> {
     let label = root.xattrs.get_key_value(&b"security.selinux"[..]);
     label.into_iter()
 }
@@ -33,7 +35,7 @@ impl<'a> Attributes<'a> {
         if matches!(source, Source::Stub) {
             self.push_of_tree(of_stub(metadata));
         } else {
-            self.push_of_tree(&metadata.xattrs);
+            self.push_of_tree(metadata.xattrs);
         }
         match source {
             Source::Directory(index) => {

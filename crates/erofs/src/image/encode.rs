@@ -73,9 +73,10 @@ where
     let mut attributes = Attributes::default();
     let mut block = Vec::new();
     let mut blocks_at = plan.blocks_start;
-    for ((number, source), offset) in (0..).zip(&plan.order.sources).zip(&plan.offsets) {
+    let inodes = plan.order.sources.iter().zip(plan.offsets.iter());
+    for (number, (source, offset)) in (0..).zip(inodes) {
         // None of those that were placed has too many attributes.
-        let Some(mut inode) = plan.inode(*source, &mut attributes) else {
+        let Some(mut inode) = plan.inode(source, &mut attributes) else {
             continue;
         };
         inode.blocks_at = blocks_at;
@@ -85,7 +86,7 @@ where
         attributes.encode(&plan.shared_at, &mut out.bytes);
         inode.encode_tail(&mut out.bytes);
         if let Source::Directory(index) = source {
-            let placed = &plan.order.directories[*index as usize];
+            let placed = &plan.order.directories[index as usize];
             encode_directory_tail(plan, placed, &mut block, &mut out.bytes);
         }
         out.pass_on()?;
@@ -116,9 +117,9 @@ where
 {
     let mut attributes = Attributes::default();
     let mut block = Vec::new();
-    for source in &plan.order.sources {
+    for source in plan.order.sources.iter() {
         if let Source::Directory(index) = source {
-            let placed = &plan.order.directories[*index as usize];
+            let placed = &plan.order.directories[index as usize];
             let mut entries = entries(plan, placed).peekable();
             for _ in 0..placed.extent.blocks {
                 fill_block(&mut entries, &mut block);
@@ -126,9 +127,9 @@ where
                 pad(&mut out.bytes, format::BLOCK);
                 out.pass_on()?;
             }
-        } else if let Body::Symlink(target) = plan.order.inode(*source).body
+        } else if let Body::Symlink(target) = plan.order.inode(source).body
             && plan
-                .inode(*source, &mut attributes)
+                .inode(source, &mut attributes)
                 .is_some_and(|inode| inode.is_long_symlink())
         {
             out.bytes.extend_from_slice(target);
@@ -150,7 +151,7 @@ fn entries<'a>(plan: &Plan<'a>, placed: &Placed<'a>) -> impl Iterator<Item = Ent
 
 /// The number that an inode has by its place in the image.
 fn nid(plan: &Plan<'_>, place: Place) -> u64 {
-    plan.offsets[place as usize] / format::SLOT
+    plan.offsets.get(place as usize) / format::SLOT
 }
 
 fn encode_composefs_header(plan: &Plan<'_>, out: &mut Vec<u8>) {

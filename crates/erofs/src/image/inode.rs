@@ -1,6 +1,6 @@
 //! An inode of the image: what it holds, how it is laid out, and its bytes.
 
-use crate::tree::{Metadata, Timestamp};
+use crate::tree::{MetadataView, Timestamp};
 
 use super::directory::Extent;
 use super::format::{self, DataLayout, FileType};
@@ -26,7 +26,7 @@ pub(super) enum Body<'a> {
 #[derive(Debug)]
 pub(super) struct Inode<'a> {
     /// Owner and time.
-    metadata: &'a Metadata,
+    metadata: MetadataView<'a>,
     mode: u16,
     file_type: FileType,
     pub(super) body: Body<'a>,
@@ -49,7 +49,7 @@ pub(super) fn time_key(time: Timestamp) -> (u64, u32) {
 
 impl<'a> Inode<'a> {
     /// An inode with one link and no attributes.
-    pub(super) fn new(metadata: &'a Metadata, file_type: FileType, body: Body<'a>) -> Self {
+    pub(super) fn new(metadata: MetadataView<'a>, file_type: FileType, body: Body<'a>) -> Self {
         Self {
             metadata,
             mode: metadata.mode,
@@ -64,7 +64,7 @@ impl<'a> Inode<'a> {
     }
 
     /// One of the devices `00` to `ff`: owner and time are those of the root.
-    pub(super) fn stub(root: &'a Metadata) -> Self {
+    pub(super) fn stub(root: MetadataView<'a>) -> Self {
         Self {
             mode: format::STUB_MODE,
             ..Self::new(root, FileType::CharacterDevice, Body::Nothing)
@@ -88,12 +88,12 @@ impl<'a> Inode<'a> {
 
     /// Whether the compact form can't hold it; `build_time` is that of compact inodes.
     pub(super) fn needs_extended(&self, build_time: (u64, u32)) -> bool {
-        let Metadata {
+        let MetadataView {
             uid, gid, mtime, ..
         } = self.metadata;
         let fits_16 = |number: u32| u16::try_from(number).is_ok();
-        time_key(*mtime) != build_time
-            || ![*uid, *gid, self.links].into_iter().all(fits_16)
+        time_key(mtime) != build_time
+            || ![uid, gid, self.links].into_iter().all(fits_16)
             || u32::try_from(self.size()).is_err()
     }
 
@@ -171,7 +171,7 @@ impl<'a> Inode<'a> {
 
     /// Appends the inode without attributes and tail; `number` counts inodes.
     pub(super) fn encode_head(&self, number: u32, out: &mut Vec<u8>) {
-        let Metadata {
+        let MetadataView {
             uid, gid, mtime, ..
         } = self.metadata;
         let format = self.layout() as u16 | if self.extended { format::EXTENDED } else { 0 };

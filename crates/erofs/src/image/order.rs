@@ -2,8 +2,10 @@
 
 use std::num::NonZero;
 
+use hull_sys::spill::SpilledVec;
+
 use crate::fsverity::ObjectId;
-use crate::tree::{Content, Device, Directory, Leaf, LeafId, Metadata, Node, Tree};
+use crate::tree::{ContentView, Device, Directory, LeafId, LeafView, MetadataView, Node, Tree};
 
 use super::attributes;
 use super::directory::{Extent, Names, Target};
@@ -35,6 +37,66 @@ pub(super) enum Source {
     Stub,
 }
 
+/// What the inodes of an image are made of, by their places; on disk but for the end.
+#[derive(Debug, Default)]
+pub(super) struct Sources(
+    /// A kind, and in the lower half a number.
+    SpilledVec<u64>,
+);
+
+impl Sources {
+    const DIRECTORY: u64 = 0;
+    const LEAF: u64 = 1;
+    const SHARING_LEAF: u64 = 2;
+    const WHITEOUT: u64 = 3;
+    const STUB: u64 = 4;
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Source> {
+        self.0.iter().map(|packed| Self::unpack(*packed))
+    }
+
+    pub(super) fn get(&self, place: Place) -> Source {
+        Self::unpack(*self.0.get(place as usize))
+    }
+
+    fn push(&mut self, source: Source) {
+        self.0.push(Self::pack(source));
+    }
+
+    fn set(&mut self, place: Place, source: Source) {
+        self.0.set(place as usize, Self::pack(source));
+    }
+
+    fn pack(source: Source) -> u64 {
+        let (kind, number) = match source {
+            Source::Directory(index) => (Self::DIRECTORY, index),
+            Source::Leaf { id, shares_object } if shares_object => (Self::SHARING_LEAF, id.0),
+            Source::Leaf { id, .. } => (Self::LEAF, id.0),
+            Source::Whiteout(id) => (Self::WHITEOUT, id.0),
+            Source::Stub => (Self::STUB, 0),
+        };
+        kind << 32 | u64::from(number)
+    }
+
+    fn unpack(packed: u64) -> Source {
+        let number = u32::try_from(packed & u64::from(u32::MAX)).unwrap_or_default();
+        let kind = packed >> 32;
+        match kind {
+            Self::DIRECTORY => Source::Directory(number),
+            Self::LEAF | Self::SHARING_LEAF => Source::Leaf {
+                id: LeafId(number),
+                shares_object: kind == Self::SHARING_LEAF,
+            },
+            Self::WHITEOUT => Source::Whiteout(LeafId(number)),
+            _ => Source::Stub,
+        }
+    }
+}
+
 /// A directory and its place.
 #[derive(Debug)]
 pub(super) struct Placed<'a> {
@@ -57,7 +119,7 @@ pub(super) struct Placed<'a> {
 pub(super) struct Order<'a> {
     tree: &'a Tree,
     survey: Survey<'a>,
-    pub(super) sources: Vec<Source>,
+    pub(super) sources: Sources,
     /// In the order of their places.
     pub(super) directories: Vec<Placed<'a>>,
     /// Places of the leaves by their index: none of them is that of the root.
@@ -70,9 +132,9 @@ impl<'a> Order<'a> {
         let mut order = Self {
             tree,
             survey,
-            sources: Vec::new(),
+            sources: Sources::default(),
             directories: Vec::new(),
-            leaves: vec![None; tree.leaves().count()],
+            leaves: vec![None; tree.leaf_count()],
         };
         order.push_directory(&tree.root, ROOT)?;
         let mut index = 0;
@@ -137,8 +199,8 @@ impl<'a> Order<'a> {
         if self.leaves[id.index()].is_some() || !self.survey.is_home(id, directory) {
             return Ok(());
         }
-        let leaf = self.tree.leaf(id);
-        let is_whiteout = leaf.content == Content::CharacterDevice(Device::WHITEOUT)
+        let leaf = self.tree.leaf_view(id);
+        let is_whiteout = matches!(leaf.content, ContentView::CharacterDevice(Device::WHITEOUT))
             && !(place == ROOT && self.is_like_stub(name, leaf));
         let source = if is_whiteout {
             self.directories[parent].has_whiteouts = true;
@@ -154,18 +216,18 @@ impl<'a> Order<'a> {
     }
 
     /// Whether a whiteout in the root can't be told from the devices `00` to `ff`.
-    fn is_like_stub(&self, name: &[u8], leaf: &Leaf) -> bool {
-        let root = &self.tree.root.metadata;
-        let Metadata {
+    fn is_like_stub(&self, name: &[u8], leaf: LeafView<'_>) -> bool {
+        let root = MetadataView::from(&self.tree.root.metadata);
+        let MetadataView {
             mode,
             uid,
             gid,
             mtime,
             xattrs,
-        } = &leaf.metadata;
+        } = leaf.metadata;
         format::STUB_NAMES.iter().any(|stub_name| stub_name == name)
-            && *mode == format::STUB_MODE
-            && (*uid, *gid, *mtime) == (root.uid, root.gid, root.mtime)
+            && mode == format::STUB_MODE
+            && (uid, gid, mtime) == (root.uid, root.gid, root.mtime)
             && xattrs.iter().eq(attributes::of_stub(root))
     }
 
@@ -228,16 +290,17 @@ impl<'a> Order<'a> {
         let Source::Leaf { id, .. } = source else {
             return None;
         };
-        match &self.tree.leaf(id).content {
-            Content::Object { id, .. } => Some(id),
+        match self.tree.leaf_view(id).content {
+            ContentView::Object { id, .. } => Some(id),
             _ => None,
         }
     }
 
     /// Notes that another inode has the object of this one.
     pub(super) fn shares_object(&mut self, place: Place) {
-        if let Source::Leaf { shares_object, .. } = &mut self.sources[place as usize] {
-            *shares_object = true;
+        if let Source::Leaf { id, .. } = self.sources.get(place) {
+            let shares_object = true;
+            self.sources.set(place, Source::Leaf { id, shares_object });
         }
     }
 
@@ -249,49 +312,52 @@ impl<'a> Order<'a> {
                 let placed = &self.directories[index as usize];
                 let body = Body::Directory(placed.extent);
                 let metadata = &placed.directory.metadata;
-                Inode::new(metadata, FileType::Directory, body).with_links(placed.links)
+                Inode::new(metadata.into(), FileType::Directory, body).with_links(placed.links)
             }
             Source::Leaf { id, .. } => {
-                let leaf = tree.leaf(id);
-                let (file_type, body) = describe(&leaf.content);
-                Inode::new(&leaf.metadata, file_type, body).with_links(self.survey.links(id))
+                let leaf = tree.leaf_view(id);
+                let (file_type, body) = describe(leaf.content);
+                Inode::new(leaf.metadata, file_type, body).with_links(self.survey.links(id))
             }
             Source::Whiteout(id) => {
-                Inode::new(&tree.leaf(id).metadata, FileType::Regular, Body::Nothing)
+                let metadata = tree.leaf_view(id).metadata;
+                Inode::new(metadata, FileType::Regular, Body::Nothing)
             }
-            Source::Stub => Inode::stub(&tree.root.metadata),
+            Source::Stub => Inode::stub((&tree.root.metadata).into()),
         }
     }
 
     /// The type of an inode.
     pub(super) fn file_type(&self, place: Place) -> FileType {
-        match self.sources[place as usize] {
+        match self.sources.get(place) {
             Source::Directory(_) => FileType::Directory,
-            Source::Leaf { id, .. } => describe(&self.tree.leaf(id).content).0,
+            Source::Leaf { id, .. } => describe(self.tree.leaf_view(id).content).0,
             Source::Whiteout(_) => FileType::Regular,
             Source::Stub => FileType::CharacterDevice,
         }
     }
 
     /// Owner, permissions, time and attributes as the tree has them; of the devices in the root its own.
-    pub(super) fn metadata(&self, source: Source) -> &'a Metadata {
+    pub(super) fn metadata(&self, source: Source) -> MetadataView<'a> {
         match source {
-            Source::Directory(index) => &self.directories[index as usize].directory.metadata,
-            Source::Leaf { id, .. } | Source::Whiteout(id) => &self.tree.leaf(id).metadata,
-            Source::Stub => &self.tree.root.metadata,
+            Source::Directory(index) => {
+                (&self.directories[index as usize].directory.metadata).into()
+            }
+            Source::Leaf { id, .. } | Source::Whiteout(id) => self.tree.leaf_view(id).metadata,
+            Source::Stub => (&self.tree.root.metadata).into(),
         }
     }
 }
 
-fn describe(content: &Content) -> (FileType, Body<'_>) {
+fn describe(content: ContentView<'_>) -> (FileType, Body<'_>) {
     match content {
-        Content::Inline(bytes) => (FileType::Regular, Body::Inline(bytes)),
-        Content::Object { size, .. } => (FileType::Regular, Body::Object(*size)),
-        Content::Symlink(target) => (FileType::Symlink, Body::Symlink(target)),
-        Content::CharacterDevice(device) => (FileType::CharacterDevice, device_body(*device)),
-        Content::BlockDevice(device) => (FileType::BlockDevice, device_body(*device)),
-        Content::Fifo => (FileType::Fifo, Body::Nothing),
-        Content::Socket => (FileType::Socket, Body::Nothing),
+        ContentView::Inline(bytes) => (FileType::Regular, Body::Inline(bytes)),
+        ContentView::Object { size, .. } => (FileType::Regular, Body::Object(size)),
+        ContentView::Symlink(target) => (FileType::Symlink, Body::Symlink(target)),
+        ContentView::CharacterDevice(device) => (FileType::CharacterDevice, device_body(device)),
+        ContentView::BlockDevice(device) => (FileType::BlockDevice, device_body(device)),
+        ContentView::Fifo => (FileType::Fifo, Body::Nothing),
+        ContentView::Socket => (FileType::Socket, Body::Nothing),
     }
 }
 

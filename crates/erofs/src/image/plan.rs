@@ -1,5 +1,7 @@
 //! Where everything in an image goes.
 
+use hull_sys::spill::SpilledVec;
+
 use super::attributes::Attributes;
 use super::error::WriteError;
 use super::format;
@@ -19,7 +21,7 @@ pub(super) struct Plan<'a> {
     /// The earliest time of all inodes, which is the time of compact ones.
     pub(super) build_time: (u64, u32),
     /// Where each inode starts.
-    pub(super) offsets: Vec<u64>,
+    pub(super) offsets: SpilledVec<u64>,
     /// Where the inodes end and the table of shared attributes starts.
     pub(super) inodes_end: u64,
     /// Where that ends and the blocks of inodes start.
@@ -35,14 +37,14 @@ impl<'a> Plan<'a> {
         let times = order
             .sources
             .iter()
-            .map(|source| time_key(order.metadata(*source).mtime));
+            .map(|source| time_key(order.metadata(source).mtime));
         let build_time = times.min().unwrap_or_default();
         let mut plan = Self {
             order,
             sharing,
             shared_at: Vec::new(),
             build_time,
-            offsets: Vec::new(),
+            offsets: SpilledVec::default(),
             inodes_end: 0,
             blocks_start: 0,
             end: 0,
@@ -77,9 +79,8 @@ impl<'a> Plan<'a> {
         let mut blocks = 0;
         let mut position = (format::SUPERBLOCK_AT + format::SUPERBLOCK_LEN) as u64;
         let mut attributes = Attributes::default();
-        self.offsets.reserve_exact(self.order.sources.len());
-        for (place, source) in (0..).zip(&self.order.sources) {
-            let Some(inode) = self.inode(*source, &mut attributes) else {
+        for (place, source) in (0..).zip(self.order.sources.iter()) {
+            let Some(inode) = self.inode(source, &mut attributes) else {
                 return Err(WriteError::TooManyXattrs {
                     path: show(&self.order.path_of(place)),
                 });

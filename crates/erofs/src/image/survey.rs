@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use crate::limits;
-use crate::tree::{Content, Device, Directory, LeafId, MAX_DEPTH, Metadata, Node, Tree};
+use crate::tree::{ContentView, Device, Directory, LeafId, MAX_DEPTH, MetadataView, Node, Tree};
 
 use super::error::WriteError;
 use super::format;
@@ -25,7 +25,7 @@ impl<'a> Survey<'a> {
             homes: HashMap::new(),
         };
         let mut path = Vec::new();
-        check_metadata(&tree.root.metadata, &path)?;
+        check_metadata((&tree.root.metadata).into(), &path)?;
         let mut open = vec![(&tree.root, tree.root.entries.iter())];
         while let Some((directory, entries)) = open.last_mut() {
             let Some((name, node)) = entries.next() else {
@@ -37,7 +37,7 @@ impl<'a> Survey<'a> {
             check_name(name, &path)?;
             match node {
                 Node::Directory(inner) => {
-                    check_metadata(&inner.metadata, &path)?;
+                    check_metadata((&inner.metadata).into(), &path)?;
                     check_depth(&path)?;
                     open.push((inner, inner.entries.iter()));
                 }
@@ -81,9 +81,9 @@ impl<'a> Survey<'a> {
                 Entry::Vacant(home) => home.insert(directory),
             };
         }
-        let leaf = tree.leaf(id);
-        check_metadata(&leaf.metadata, path)?;
-        check_content(&leaf.content, links, path)
+        let leaf = tree.leaf_view(id);
+        check_metadata(leaf.metadata, path)?;
+        check_content(leaf.content, links, path)
     }
 }
 
@@ -109,14 +109,14 @@ fn check_depth(path: &[&[u8]]) -> Result<(), WriteError> {
     Ok(())
 }
 
-fn check_metadata(metadata: &Metadata, path: &[&[u8]]) -> Result<(), WriteError> {
+fn check_metadata(metadata: MetadataView<'_>, path: &[&[u8]]) -> Result<(), WriteError> {
     if metadata.mtime.nanoseconds > limits::NANOSECONDS {
         return Err(WriteError::InvalidTime {
             path: show(path),
             nanoseconds: metadata.mtime.nanoseconds,
         });
     }
-    for (name, value) in &metadata.xattrs {
+    for (name, value) in metadata.xattrs {
         if !(1..=limits::XATTR_NAME).contains(&name.len()) || name.contains(&0) {
             return Err(WriteError::InvalidXattrName {
                 path: show(path),
@@ -134,31 +134,33 @@ fn check_metadata(metadata: &Metadata, path: &[&[u8]]) -> Result<(), WriteError>
     Ok(())
 }
 
-fn check_content(content: &Content, links: u32, path: &[&[u8]]) -> Result<(), WriteError> {
+fn check_content(content: ContentView<'_>, links: u32, path: &[&[u8]]) -> Result<(), WriteError> {
     match content {
-        Content::Inline(bytes) if bytes.len() > limits::INLINE => Err(WriteError::InlineTooLong {
-            path: show(path),
-            length: bytes.len(),
-        }),
-        Content::Object { size, .. } if *size > format::MAX_OBJECT_SIZE => {
-            Err(WriteError::ObjectTooLarge {
+        ContentView::Inline(bytes) if bytes.len() > limits::INLINE => {
+            Err(WriteError::InlineTooLong {
                 path: show(path),
-                size: *size,
+                length: bytes.len(),
             })
         }
-        Content::Symlink(target) if !(1..=limits::SYMLINK).contains(&target.len()) => {
+        ContentView::Object { size, .. } if size > format::MAX_OBJECT_SIZE => {
+            Err(WriteError::ObjectTooLarge {
+                path: show(path),
+                size,
+            })
+        }
+        ContentView::Symlink(target) if !(1..=limits::SYMLINK).contains(&target.len()) => {
             Err(WriteError::InvalidSymlink {
                 path: show(path),
                 length: target.len(),
             })
         }
-        Content::CharacterDevice(Device::WHITEOUT) if links > 1 => {
+        ContentView::CharacterDevice(Device::WHITEOUT) if links > 1 => {
             Err(WriteError::HardLinkedWhiteout { path: show(path) })
         }
-        Content::CharacterDevice(device) | Content::BlockDevice(device)
+        ContentView::CharacterDevice(device) | ContentView::BlockDevice(device)
             if u32::try_from(device.to_raw()).is_err() =>
         {
-            let Device { major, minor } = *device;
+            let Device { major, minor } = device;
             Err(WriteError::InvalidDevice {
                 path: show(path),
                 major,

@@ -8,7 +8,7 @@ mod policy;
 use std::collections::HashMap;
 
 use crate::fsverity::ObjectId;
-use crate::tree::{Content, Directory, Entry, LeafId, Metadata, Node, Tree, Xattrs};
+use crate::tree::{Content, ContentView, Directory, Entry, LeafId, Metadata, Node, Tree, Xattrs};
 use policy::Policy;
 
 /// The attribute with the label.
@@ -70,7 +70,7 @@ pub fn label<E: std::error::Error + 'static>(
         None => None,
     };
     let is_labelled = policy.is_some();
-    let leaves = tree.leaves().len();
+    let leaves = tree.leaf_count();
     match policy {
         Some(policy) => Labels {
             met: vec![false; leaves],
@@ -103,7 +103,7 @@ impl<R> PolicyFiles<'_, R> {
     {
         let content = match self.tree.lookup(path.as_bytes()) {
             None => return Ok(None),
-            Some(Entry::Leaf(_, leaf)) => &leaf.content,
+            Some(Entry::Leaf(_, leaf)) => leaf.content,
             Some(Entry::Directory(_)) => {
                 return Err(LabelError::NoFile {
                     path: path.to_owned(),
@@ -111,8 +111,8 @@ impl<R> PolicyFiles<'_, R> {
             }
         };
         match content {
-            Content::Inline(bytes) => Ok(Some(bytes.to_vec())),
-            Content::Object { id, size } => match (self.read)(id, *size) {
+            Content::Inline(bytes) => Ok(Some(bytes.into_vec())),
+            Content::Object { id, size } => match (self.read)(&id, size) {
                 Ok(bytes) => Ok(Some(bytes)),
                 Err(source) => Err(LabelError::Read {
                     path: path.to_owned(),
@@ -188,29 +188,29 @@ impl Labels<'_> {
     }
 
     fn set_leaf(&mut self, id: &mut LeafId, path: &[u8]) {
-        let file_type = type_code(&self.tree.leaf(*id).content);
+        let file_type = type_code(self.tree.leaf_view(*id).content);
         let label = self.policy.label(path, file_type);
         if std::mem::replace(&mut self.met[id.index()], true) {
             let leaf = self.tree.leaf(*id);
             if leaf.metadata.xattrs.get(ATTRIBUTE).map(|known| &**known) == label {
                 return;
             }
-            let copy = leaf.clone();
-            *id = self.tree.add_leaf(copy);
+            *id = self.tree.add_leaf(leaf);
         }
-        let metadata = &mut self.tree.leaf_mut(*id).metadata;
-        self.labelled.store(metadata, label);
+        let labelled = &mut self.labelled;
+        self.tree
+            .change_leaf_metadata(*id, |metadata| labelled.store(metadata, label));
     }
 }
 
 /// How a policy writes the type of an inode.
-fn type_code(content: &Content) -> u8 {
+fn type_code(content: ContentView<'_>) -> u8 {
     match content {
-        Content::Inline(_) | Content::Object { .. } => b'-',
-        Content::Symlink(_) => b'l',
-        Content::CharacterDevice(_) => b'c',
-        Content::BlockDevice(_) => b'b',
-        Content::Fifo => b'p',
-        Content::Socket => b's',
+        ContentView::Inline(_) | ContentView::Object { .. } => b'-',
+        ContentView::Symlink(_) => b'l',
+        ContentView::CharacterDevice(_) => b'c',
+        ContentView::BlockDevice(_) => b'b',
+        ContentView::Fifo => b'p',
+        ContentView::Socket => b's',
     }
 }

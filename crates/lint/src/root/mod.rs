@@ -56,7 +56,7 @@ pub struct Root {
 /// Where the contents are.
 enum Contents {
     Directory(OwnedFd),
-    Image { tree: Tree, open: OpenObject },
+    Image { tree: Box<Tree>, open: OpenObject },
 }
 
 impl fmt::Debug for Root {
@@ -121,7 +121,10 @@ impl Root {
             entries: image::read(&tree),
             unreadable: Vec::new(),
             refusals: scan.refusals,
-            contents: Contents::Image { tree, open },
+            contents: Contents::Image {
+                tree: Box::new(tree),
+                open,
+            },
             labels: Some(labels),
             running: false,
         })

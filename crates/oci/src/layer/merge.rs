@@ -331,7 +331,7 @@ impl Merger {
     }
 
     fn check_room(&self) -> Result<(), Refusal> {
-        if (self.directories.len() + self.tree.leaves().len()) as u64 >= self.nodes_max {
+        if (self.directories.len() + self.tree.leaf_count()) as u64 >= self.nodes_max {
             return Err(Refusal::TooMany);
         }
         Ok(())

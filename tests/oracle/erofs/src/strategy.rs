@@ -62,7 +62,9 @@ pub fn dumpable_tree() -> impl Strategy<Value = Tree> {
             .map(|(id, _)| id)
             .collect();
         for id in long {
-            tree.leaf_mut(id).content = Content::Symlink(vec![b'v'; 1024].into());
+            let content = Content::Symlink(vec![b'v'; 1024].into());
+            let leaf = tree.leaf(id);
+            tree.set_leaf(id, Leaf { content, ..leaf });
         }
         tree
     })

@@ -1,6 +1,6 @@
 //! A dump file that somebody else names, such as that of a whole Debian image.
 
-use hull_erofs::tree::{Content, Tree};
+use hull_erofs::tree::{Content, Leaf, Tree};
 use hull_erofs::{dump, fsverity, image, transform};
 use hull_oracle::strategy;
 use proptest::strategy::{Strategy as _, ValueTree as _};
@@ -82,9 +82,10 @@ fn compare_with_mkcomposefs(mut tree: Tree) -> Compared {
     };
     let ids: Vec<_> = tree.leaves().map(|(id, _)| id).collect();
     for id in ids {
-        let content = &mut tree.leaf_mut(id).content;
-        if let Content::Object { size, .. } = *content {
-            *content = Content::Inline(vec![b'o'; (size % 64) as usize].into());
+        let leaf = tree.leaf(id);
+        if let Content::Object { size, .. } = leaf.content {
+            let content = Content::Inline(vec![b'o'; (size % 64) as usize].into());
+            tree.set_leaf(id, Leaf { content, ..leaf });
         }
     }
     tree.for_each_metadata_mut(|metadata| {

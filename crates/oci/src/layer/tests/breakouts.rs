@@ -26,7 +26,7 @@ pub(super) fn lines(scratch: &Scratch, tree: &Tree) -> Vec<String> {
             Some(first) => format!("{path} = {first}"),
             None => {
                 names.insert(id, path.clone());
-                format!("{path}{}", content(scratch, leaf))
+                format!("{path}{}", content(scratch, &leaf))
             }
         },
         None => panic!("{path} is not there"),

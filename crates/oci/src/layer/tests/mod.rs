@@ -11,6 +11,7 @@ mod reading;
 mod sizes;
 mod ways_out;
 
+use std::borrow::Borrow;
 use std::os::fd::OwnedFd;
 
 use hull_erofs::tree::{self, Content, Leaf, Tree};
@@ -76,8 +77,8 @@ impl Scratch {
     }
 
     /// The bytes of a file of the tree.
-    fn read(&self, leaf: &Leaf) -> Vec<u8> {
-        match &leaf.content {
+    fn read(&self, leaf: impl Borrow<Leaf>) -> Vec<u8> {
+        match &leaf.borrow().content {
             Content::Inline(bytes) => bytes.to_vec(),
             Content::Object { id, size } => {
                 let bytes = self.store.read_object(id, 1 << 30).unwrap();
@@ -119,7 +120,7 @@ fn paths(tree: &Tree) -> Vec<String> {
     all
 }
 
-fn leaf<'t>(tree: &'t Tree, path: &str) -> &'t Leaf {
+fn leaf(tree: &Tree, path: &str) -> Leaf {
     match tree.lookup(path.as_bytes()) {
         Some(tree::Entry::Leaf(_, leaf)) => leaf,
         other => panic!("{path} is no leaf: {other:?}"),
