@@ -12,6 +12,7 @@ pub mod fsverity;
 pub mod image;
 mod leaves;
 mod limits;
+mod name;
 pub mod selinux;
 pub mod transform;
 pub mod tree;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::fsverity::ObjectId;
 use crate::leaves::Leaves;
 pub(crate) use crate::leaves::{ContentView, LeafView, MetadataView};
+pub use crate::name::Name;
 pub use crate::xattrs::Xattrs;
 
 /// Seconds and nanoseconds since the Unix epoch.
@@ -132,7 +133,7 @@ pub struct Directory {
     /// Owner, permissions, time, extended attributes.
     pub metadata: Metadata,
     /// The entries. A name is 1 to 255 bytes without `/` and NUL, not `.` or `..`.
-    pub entries: BTreeMap<Box<[u8]>, Node>,
+    pub entries: BTreeMap<Name, Node>,
 }
 
 /// A file system tree: directories by value, other inodes in a table, so that

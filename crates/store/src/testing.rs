@@ -61,8 +61,8 @@ pub(crate) fn image(objects: &[(ObjectId, u64)]) -> Vec<u8> {
                 size: *size,
             },
         });
-        let name = format!("file{index}").into_bytes().into_boxed_slice();
-        tree.root.entries.insert(name, Node::Leaf(leaf));
+        let name = format!("file{index}").into_bytes();
+        tree.root.entries.insert(name.into(), Node::Leaf(leaf));
     }
     hull_erofs::image::write(&tree).unwrap()
 }

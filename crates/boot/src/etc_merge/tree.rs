@@ -228,7 +228,7 @@ fn convert_directory(tree: &image::Tree, directory: &image::Directory) -> Direct
         entries: directory
             .entries
             .iter()
-            .map(|(name, node)| (name.clone(), convert(node)))
+            .map(|(name, node)| (name[..].into(), convert(node)))
             .collect(),
     }
 }

@@ -228,7 +228,7 @@ fn an_image_with_a_name_that_is_too_long_is_refused() {
     });
     for length in [255, 256] {
         let name = vec![b'A'; length].into_boxed_slice();
-        tree.root.entries.insert(name, Node::Leaf(leaf));
+        tree.root.entries.insert(name.into(), Node::Leaf(leaf));
     }
     let open: OpenObject = Box::new(|_| Err(io::ErrorKind::NotFound.into()));
     let mut rules = Rules::default();

@@ -3,7 +3,7 @@
 use std::collections::btree_map;
 use std::iter::Peekable;
 
-use crate::tree::{Directory, Node};
+use crate::tree::{Directory, Name, Node};
 
 use super::format::{self, FileType};
 
@@ -24,7 +24,7 @@ pub(super) enum Target<'a> {
 /// those that the image adds.
 #[derive(Debug)]
 pub(super) struct Names<'a> {
-    own: Peekable<btree_map::Iter<'a, Box<[u8]>, Node>>,
+    own: Peekable<btree_map::Iter<'a, Name, Node>>,
     /// Of those that the image adds: which is next, and how many there are.
     added: usize,
     added_end: usize,
@@ -61,7 +61,7 @@ impl<'a> Iterator for Names<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         if let Some((name, target)) = self.next_added() {
-            let own = self.own.peek().map(|(own, _)| &***own);
+            let own = self.own.peek().map(|(own, _)| &**own);
             if own.is_none_or(|own| name <= own) {
                 self.added += 1;
             }

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use hull_erofs::ObjectId;
-use hull_erofs::tree::{Content, Directory, Leaf, LeafId, Metadata, Node, Tree};
+use hull_erofs::tree::{Content, Directory, Leaf, LeafId, Metadata, Name, Node, Tree};
 use hull_store::Store;
 
 use super::entry::{ENTRIES_MAX, Entry, ImageBudget, Item, METADATA_MAX};
@@ -150,7 +150,7 @@ pub struct Merger {
 }
 
 /// Place in [`Merger::directories`].
-type DirectoryId = usize;
+type DirectoryId = u32;
 const ROOT: DirectoryId = 0;
 
 #[derive(Debug)]
@@ -160,7 +160,7 @@ struct MergedDirectory {
     depth: usize,
     /// Length of the path in bytes, with a slash in front of each component.
     length: usize,
-    entries: BTreeMap<Box<[u8]>, Slot>,
+    entries: BTreeMap<Name, Slot>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,7 +243,7 @@ impl Merger {
 
     /// Takes a directory out, with what is in it. As deep as the tree, at most [`DEPTH_MAX`].
     fn take_directory(&mut self, id: DirectoryId) -> Directory {
-        let merged = &mut self.directories[id];
+        let merged = &mut self.directories[id as usize];
         let metadata = std::mem::take(&mut merged.metadata);
         let slots = std::mem::take(&mut merged.entries);
         let mut node = |slot| match slot {
@@ -262,12 +262,12 @@ impl Merger {
         match whiteout {
             Whiteout::Name { directory, name } => {
                 if let Some(directory) = self.resolve(directory, Missing::Accept)? {
-                    self.directories[directory].entries.remove(name);
+                    self.directories[directory as usize].entries.remove(name);
                 }
             }
             Whiteout::Opaque { directory } => {
                 if let Some(directory) = self.resolve(directory, Missing::Accept)? {
-                    self.directories[directory].entries.clear();
+                    self.directories[directory as usize].entries.clear();
                 }
             }
         }
@@ -279,14 +279,14 @@ impl Merger {
             if item != Item::Directory {
                 return Err(Refusal::Root);
             }
-            self.directories[ROOT].metadata = metadata;
+            self.directories[ROOT as usize].metadata = metadata;
             return Ok(());
         };
         let parent = self.parent(parent)?;
         self.check_depth(parent, name)?;
         match item {
-            Item::Directory => match self.directories[parent].entries.get(name) {
-                Some(&Slot::Directory(id)) => self.directories[id].metadata = metadata,
+            Item::Directory => match self.directories[parent as usize].entries.get(name) {
+                Some(&Slot::Directory(id)) => self.directories[id as usize].metadata = metadata,
                 _ => {
                     self.make_directory(parent, name, metadata)?;
                 }
@@ -319,7 +319,7 @@ impl Merger {
     }
 
     fn check_depth(&self, parent: DirectoryId, name: &[u8]) -> Result<(), Refusal> {
-        let parent = &self.directories[parent];
+        let parent = &self.directories[parent as usize];
         if parent.depth >= DEPTH_MAX || parent.length + 1 + name.len() > PATH_MAX + 1 {
             return Err(Refusal::TooDeep);
         }
@@ -339,7 +339,7 @@ impl Merger {
 
     /// Puts something under a name, in place of what was there.
     fn put(&mut self, parent: DirectoryId, name: &[u8], slot: Slot) {
-        let entries = &mut self.directories[parent].entries;
+        let entries = &mut self.directories[parent as usize].entries;
         if let Some(there) = entries.get_mut(name) {
             *there = slot;
             // It may have been a directory, or a link to one, on the way to the last parent.
@@ -356,8 +356,8 @@ impl Merger {
         metadata: Metadata,
     ) -> Result<DirectoryId, Refusal> {
         self.check_room()?;
-        let id = self.directories.len();
-        let MergedDirectory { depth, length, .. } = self.directories[parent];
+        let id = DirectoryId::try_from(self.directories.len()).map_err(|_| Refusal::TooMany)?;
+        let MergedDirectory { depth, length, .. } = self.directories[parent as usize];
         self.directories.push(MergedDirectory {
             metadata,
             parent,
@@ -385,7 +385,7 @@ impl Merger {
         if (directory, name) == link {
             return Err(Refusal::TargetItself);
         }
-        match self.directories[directory].entries.get(name) {
+        match self.directories[directory as usize].entries.get(name) {
             Some(Slot::Directory(_)) => Err(Refusal::TargetDirectory(target.to_name())),
             Some(slot) => Ok(*slot),
             None => Err(missing()),
@@ -410,8 +410,8 @@ impl Merger {
             let slot = match component {
                 b"" | b"." => Slot::Directory(at),
                 b".." if at == ROOT => return Err(Refusal::Escape),
-                b".." => Slot::Directory(self.directories[at].parent),
-                _ => match self.directories[at].entries.get(component) {
+                b".." => Slot::Directory(self.directories[at as usize].parent),
+                _ => match self.directories[at as usize].entries.get(component) {
                     Some(slot) => *slot,
                     None if missing == Missing::Accept => return Ok(None),
                     None => {

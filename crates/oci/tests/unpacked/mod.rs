@@ -62,13 +62,13 @@ impl Comparer<'_> {
         }
         for name in names
             .keys()
-            .filter(|name| !ours.entries.contains_key(*name))
+            .filter(|name| !ours.entries.contains_key(&name[..]))
         {
             self.differ(&join(path, name), "exists", false, true);
         }
         for (name, node) in &ours.entries {
             let path = join(path, name);
-            if !names.contains_key(name) {
+            if !names.contains_key(&name[..]) {
                 self.differ(&path, "exists", true, false);
                 continue;
             }

@@ -39,8 +39,8 @@ pub(crate) fn tree_of(objects: &[(ObjectId, u64)]) -> Tree {
             metadata: Metadata::default(),
             content,
         });
-        let name = format!("file{index}").into_bytes().into_boxed_slice();
-        tree.root.entries.insert(name, Node::Leaf(leaf));
+        let name = format!("file{index}").into_bytes();
+        tree.root.entries.insert(name.into(), Node::Leaf(leaf));
     }
     tree
 }

@@ -93,7 +93,7 @@ pub fn image_tree(times: Times) -> impl Strategy<Value = Tree> {
                 let place: &[u8] = [&b"/run"[..], b"/boot", b"/sysroot", b"/usr"][place];
                 let id = tree.add_leaf(leaf);
                 if let Some(directory) = tree.directory_mut(place) {
-                    directory.entries.insert(name.clone(), Node::Leaf(id));
+                    directory.entries.insert(name[..].into(), Node::Leaf(id));
                     let below = Directory {
                         metadata,
                         entries: BTreeMap::new(),
@@ -148,7 +148,7 @@ fn build_directory(
             Sketch::Link(_) if linkable.is_empty() => continue,
             Sketch::Link(index) => Node::Leaf(*index.get(linkable)),
         };
-        entries.insert(name, node);
+        entries.insert(name.into(), node);
     }
     Directory { metadata, entries }
 }

@@ -63,7 +63,7 @@ fn image_of(objects: &[(ObjectId, u64)]) -> Vec<u8> {
             content,
         });
         let name = format!("file{index}").into_bytes().into_boxed_slice();
-        tree.root.entries.insert(name, Node::Leaf(leaf));
+        tree.root.entries.insert(name.into(), Node::Leaf(leaf));
     }
     hull_erofs::image::write(&tree).unwrap()
 }

@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use hull_erofs::tree::Content;
+use hull_erofs::tree::{Content, Name};
 
 use super::archive::*;
 use super::*;
@@ -102,7 +102,7 @@ fn names_of_any_bytes_are_content() {
     let tar = tar(&names.map(|name| file(name, "")));
     let mut found: Vec<_> = scratch.merge(&[tar]).root.entries.into_keys().collect();
     found.sort();
-    let mut expected: Vec<Box<[u8]>> = names.map(Box::from).to_vec();
+    let mut expected = names.map(Name::from).to_vec();
     expected.sort();
     assert_eq!(found, expected);
 }
