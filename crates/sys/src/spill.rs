@@ -108,11 +108,13 @@ impl<T: FromBytes + IntoBytes + Immutable + Copy> SpilledVec<T> {
     }
 
     /// The one in this place, which must be there.
+    #[inline]
     pub fn get(&self, place: usize) -> &T {
         &self.slice(place..place + 1)[0]
     }
 
     /// Those in these places, which must have been added at once.
+    #[inline]
     pub fn slice(&self, places: Range<usize>) -> &[T] {
         match (&self.mapping, places.start < self.set_aside) {
             (Some(mapping), true) => {
@@ -313,6 +315,7 @@ impl Mapping {
     }
 
     /// These bytes of the file, which must have been written.
+    #[inline]
     fn bytes(&self, range: Range<usize>) -> &[u8] {
         self.look_at(range.start / WINDOW);
         // SAFETY: the range was written to the file, which has no name and is never cut, and is mapped. It is written
@@ -327,11 +330,16 @@ impl Mapping {
     ///
     /// What is looked at again and again, as where a search begins, counts once. Threads that look at the same time may
     /// be a window off.
+    #[inline]
     fn look_at(&self, window: usize) {
         let (word, bit) = (&self.looked_at[window / 64], 1 << (window % 64));
-        if word.load(Ordering::Relaxed) & bit != 0 {
-            return;
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            self.look_anew(word, bit);
         }
+    }
+
+    #[cold]
+    fn look_anew(&self, word: &AtomicU64, bit: u64) {
         if self.count.fetch_add(1, Ordering::Relaxed) < self.windows {
             word.fetch_or(bit, Ordering::Relaxed);
             return;

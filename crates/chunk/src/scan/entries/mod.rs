@@ -227,7 +227,7 @@ impl Entries {
     /// The place of a path.
     pub fn find(&self, path: &[u8]) -> Option<usize> {
         let place = self.first_from(path);
-        (place < self.len() && self.compare(place, path) == Ordering::Equal).then_some(place)
+        (place < self.len() && self.without(place, path) == Ok(&[])).then_some(place)
     }
 
     /// The places of the entries whose paths begin so.
@@ -239,15 +239,21 @@ impl Entries {
 
     /// The first entry whose path is not before `path`.
     fn first_from(&self, path: &[u8]) -> usize {
-        partition_point(0..self.len(), |place| self.compare(place, path).is_lt())
-    }
-
-    fn compare(&self, place: usize, path: &[u8]) -> Ordering {
-        match self.without(place, path) {
-            Ok([]) => Ordering::Equal,
-            Ok(_) => Ordering::Less,
-            Err(order) => order,
-        }
+        // The directory that was compared last: most that a search looks at are in the one that it ends in.
+        let mut above = None;
+        partition_point(0..self.len(), |place| {
+            let is_in = self.parent(place);
+            let rest = match (is_in, above) {
+                (Some(parent), Some((known, rest))) if parent == known => rest,
+                (Some(parent), _) => self.without(parent, path),
+                (None, _) => Ok(path),
+            };
+            above = is_in.map(|parent| (parent, rest));
+            match rest.and_then(|rest| self.without_name(place, rest)) {
+                Ok(rest) => !rest.is_empty(),
+                Err(order) => order.is_lt(),
+            }
+        })
     }
 
     /// What follows the path of an entry in `path`, if that begins with it; else how the first compares with the second.
@@ -255,13 +261,20 @@ impl Entries {
         let Some(parent) = self.parent(place) else {
             return Ok(path);
         };
-        let rest = self.without(parent, path)?;
-        let rest = if parent == ROOT {
-            rest
-        } else {
-            after(b"/", rest)?
-        };
-        after(self.name(place), rest)
+        self.without_name(place, self.without(parent, path)?)
+    }
+
+    /// The same of the last component alone, which follows the path of its directory.
+    fn without_name<'p>(&self, place: usize, path: &'p [u8]) -> Result<&'p [u8], Ordering> {
+        let row = self.row(place);
+        let name = self
+            .text
+            .slice(row.name..row.name + usize::from(row.name_len));
+        match (place, row.parent as usize) {
+            (ROOT, _) => Ok(path),
+            (_, ROOT) => after(name, path),
+            _ => after(name, after(b"/", path)?),
+        }
     }
 
     /// Adds an entry behind all others, which must be its place; returns that.
@@ -385,7 +398,7 @@ fn narrow(place: usize) -> u32 {
 }
 
 /// The first place from which on `is_before` does not hold.
-fn partition_point(range: Range<usize>, is_before: impl Fn(usize) -> bool) -> usize {
+fn partition_point(range: Range<usize>, mut is_before: impl FnMut(usize) -> bool) -> usize {
     let Range { mut start, mut end } = range;
     while start < end {
         let middle = start + (end - start) / 2;
