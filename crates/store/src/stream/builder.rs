@@ -27,9 +27,8 @@ const LEVEL: i32 = 0;
 /// Makes a stream from pieces in their order; [`crate::Session::put_stream`]
 /// puts it into the store.
 ///
-/// Its memory is bounded but for eight bytes per object, and room for twice as many:
-/// inline bytes are compressed as they come, and go to a file without a name once they
-/// are many; so do the names of objects. Same pieces, same bytes.
+/// Its memory is bounded: inline bytes are compressed as they come, and go to a file without
+/// a name once they are many; so do the names of objects. Same pieces, same bytes.
 #[derive(Debug)]
 pub struct StreamBuilder {
     content_type: u64,
@@ -45,7 +44,7 @@ pub struct StreamBuilder {
 
 impl StreamBuilder {
     pub(crate) fn new(store: &Store, content_type: u64) -> Self {
-        let table = || Table::new(Spool::new(store.clone()));
+        let table = || Table::new(store);
         Self {
             content_type,
             inline: Vec::new(),

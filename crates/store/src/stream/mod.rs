@@ -9,6 +9,7 @@
 mod builder;
 mod format;
 mod reader;
+mod slots;
 mod spool;
 mod table;
 

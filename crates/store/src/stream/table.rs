@@ -3,52 +3,51 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 
-use hashbrown::HashTable;
 use hull_erofs::ObjectId;
+use hull_sys::spill::Limits;
 
+use super::slots::{Slot, Slots};
 use super::spool::Spool;
 use crate::error::StoreError;
 use crate::object::ObjectWriter;
+use crate::store::Store;
 
 /// Digests without duplicates, in the order in which they came.
 ///
-/// In memory are eight bytes for each, and room to grow; the digests themselves go to a
-/// file once they are many. That is read only for a digest that has the fingerprint of
-/// one in the list: nearly always one that is in the list.
+/// What is in memory does not grow with them beyond some MiB. The digests are in a file once they are many, which is
+/// read only for a digest that has the fingerprint of one in the list: nearly always one that is in the list.
 #[derive(Debug)]
 pub(super) struct Table<S = RandomState> {
     ids: Spool,
-    slots: HashTable<Slot>,
+    length: u32,
+    slots: Slots,
     /// Has a key that nobody knows, so that nobody can make files whose digests share a
     /// fingerprint. What the list is does not depend on it.
     hasher: S,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    fingerprint: u32,
-    index: u32,
-}
-
-impl Slot {
-    /// The table takes a bucket from the low bits, and seven bits from the high ones.
-    fn hash(&self) -> u64 {
-        u64::from(self.fingerprint) << 32 | u64::from(self.fingerprint)
-    }
-}
-
 impl Table {
-    pub(super) fn new(ids: Spool) -> Self {
-        Self::with_hasher(ids, RandomState::new())
+    pub(super) fn new(store: &Store) -> Self {
+        let limits = Limits {
+            directory: format!("/proc/self/fd/{}", store.root().as_raw_fd()).into(),
+            ..Limits::default()
+        };
+        Self::with_hasher(
+            Spool::new(store.clone()),
+            Slots::new(limits),
+            RandomState::new(),
+        )
     }
 }
 
 impl<S: BuildHasher> Table<S> {
-    fn with_hasher(ids: Spool, hasher: S) -> Self {
+    fn with_hasher(ids: Spool, slots: Slots, hasher: S) -> Self {
         Self {
             ids,
-            slots: HashTable::new(),
+            length: 0,
+            slots,
             hasher,
         }
     }
@@ -59,38 +58,17 @@ impl<S: BuildHasher> Table<S> {
     ///
     /// The file cannot be read or written, or there are 2^32 digests.
     pub(super) fn index_of(&mut self, id: &ObjectId) -> io::Result<u32> {
-        let slot = Slot {
-            fingerprint: fingerprint(self.hasher.hash_one(id.as_bytes())),
-            index: u32::try_from(self.slots.len()).map_err(|_| io::ErrorKind::FileTooLarge)?,
-        };
-        if let Some(index) = self.find(slot, id)? {
+        let fingerprint = fingerprint(self.hasher.hash_one(id.as_bytes()));
+        let ids = &self.ids;
+        let found = self.slots.find(fingerprint, |index| has(ids, index, id))?;
+        if let Some(index) = found {
             return Ok(index);
         }
+        let index = self.length;
+        self.length = index.checked_add(1).ok_or(io::ErrorKind::FileTooLarge)?;
         self.ids.write_all(id.as_bytes())?;
-        self.slots.insert_unique(slot.hash(), slot, Slot::hash);
-        Ok(slot.index)
-    }
-
-    fn find(&self, slot: Slot, id: &ObjectId) -> io::Result<Option<u32>> {
-        let mut failure = None;
-        let is_same = |other: &Slot| {
-            other.fingerprint == slot.fingerprint
-                && self.has(other.index, id).unwrap_or_else(|error| {
-                    failure = Some(error);
-                    true
-                })
-        };
-        let found = self.slots.find(slot.hash(), is_same);
-        let index = found.map(|slot| slot.index);
-        failure.map_or(Ok(index), Err)
-    }
-
-    /// Whether this digest is at that place of the list.
-    fn has(&self, index: u32, id: &ObjectId) -> io::Result<bool> {
-        let mut there = [0; ObjectId::LEN];
-        let offset = u64::from(index) * ObjectId::LEN as u64;
-        self.ids.read_at(&mut there, offset)?;
-        Ok(there == *id.as_bytes())
+        self.slots.insert(Slot { fingerprint, index });
+        Ok(index)
     }
 
     /// The length of the list in bytes.
@@ -102,6 +80,14 @@ impl<S: BuildHasher> Table<S> {
     pub(super) fn copy_to(self, out: &mut ObjectWriter<'_>) -> Result<(), StoreError> {
         self.ids.copy_to(out)
     }
+}
+
+/// Whether this digest is at that place of the list.
+fn has(ids: &Spool, index: u32, id: &ObjectId) -> io::Result<bool> {
+    let mut there = [0; ObjectId::LEN];
+    let offset = u64::from(index) * ObjectId::LEN as u64;
+    ids.read_at(&mut there, offset)?;
+    Ok(there == *id.as_bytes())
 }
 
 /// Some bits of a hash.
@@ -138,7 +124,8 @@ mod tests {
     /// Feeds the numbers to a table of little memory, and compares it with a plain list.
     fn compare<S: BuildHasher>(scratch: &Scratch, numbers: &[u32], hasher: S) {
         let spool = Spool::with_limit(scratch.store.clone(), 3 * ObjectId::LEN);
-        let mut table = Table::with_hasher(spool, hasher);
+        let slots = Slots::of_few(Limits::default());
+        let mut table = Table::with_hasher(spool, slots, hasher);
         let mut list: Vec<u32> = Vec::new();
         for number in numbers {
             let known = list.iter().position(|other| other == number);
@@ -172,10 +159,5 @@ mod tests {
             compare(&scratch, &numbers, RandomState::new());
             compare(&scratch, &numbers, BuildHasherDefault::<Same>::default());
         }
-    }
-
-    #[test]
-    fn a_digest_costs_eight_bytes_of_memory() {
-        assert_eq!(size_of::<Slot>(), 8);
     }
 }
