@@ -20,12 +20,14 @@ const DATABASE: &[u8] = b"var/lib/dpkg";
 /// The longest changelog that is read, in bytes; its newest entries come first.
 const CHANGELOG_MAX: u64 = 1024 * 1024;
 
-/// A package with its paths as the database spells them.
+/// A package that the database has files of. What they list is read when it is claimed: all of it may be long.
 struct Listed {
     stanza: Stanza,
     /// What its files in the database begin with.
     prefix: Vec<u8>,
-    list: Vec<u8>,
+    /// The file that lists all that it came with; `status.d` has none.
+    list: Option<Vec<u8>>,
+    /// The file with the sums of its files.
     sums: Vec<u8>,
 }
 
@@ -41,10 +43,10 @@ pub(super) fn claim(claims: &mut Claims<'_>) -> Result<(), DatabaseError> {
         Some(text) => parsed(database, b"diversions", status::diversions(&text))?,
         None => Diversions::new(),
     };
-    let places: Vec<usize> = listed
-        .iter()
+    let places = listed.iter();
+    let places: Vec<usize> = places
         .map(|package| claim_listed(claims, package, &diversions))
-        .collect();
+        .collect::<Result<_, _>>()?;
     for (package, place) in listed.iter().zip(places) {
         claim_own_files(claims, &package.prefix, place);
     }
@@ -88,17 +90,10 @@ fn read(scan: &Scan, database: &[u8]) -> Result<Vec<Listed>, DatabaseError> {
             architecture: key.1,
             is_installed: false,
         });
-        let list = read_file(scan, &join(&info, name))?.unwrap_or_default();
-        parsed(&info, name, status::check_list(&list))?;
-        if list.is_empty() && stanza.is_installed {
-            // Every package has the root, at least.
-            let reason = "it is empty, and the package is installed";
-            return Err(DatabaseError::new(&join(&info, name), reason));
-        }
         listed.push(Listed {
             stanza,
-            list,
-            sums: read_file(scan, &[&prefix[..], b"md5sums"].concat())?.unwrap_or_default(),
+            list: Some(join(&info, name)),
+            sums: [&prefix[..], b"md5sums"].concat(),
             prefix,
         });
     }
@@ -113,11 +108,10 @@ fn read(scan: &Scan, database: &[u8]) -> Result<Vec<Listed>, DatabaseError> {
         let Some(stanza) = stanzas.into_iter().next() else {
             continue;
         };
-        let sums = read_file(scan, &[&prefix[..], b".md5sums"].concat())?.unwrap_or_default();
         listed.push(Listed {
             stanza,
-            list: Vec::new(),
-            sums,
+            list: None,
+            sums: [&prefix[..], b".md5sums"].concat(),
             prefix,
         });
     }
@@ -133,9 +127,34 @@ fn parsed<T>(
     said.map_err(|damage| DatabaseError::new(&join(directory, name), damage))
 }
 
+impl Listed {
+    /// The text of its list.
+    fn read_list(&self, scan: &Scan) -> Result<Vec<u8>, DatabaseError> {
+        let Some(path) = &self.list else {
+            return Ok(Vec::new());
+        };
+        let list = read_file(scan, path)?.unwrap_or_default();
+        status::check_list(&list).map_err(|damage| DatabaseError::new(path, damage))?;
+        match list.is_empty() && self.stanza.is_installed {
+            // Every package has the root, at least.
+            true => {
+                let reason = "it is empty, and the package is installed";
+                Err(DatabaseError::new(path, reason))
+            }
+            false => Ok(list),
+        }
+    }
+}
+
 /// Claims what a package lists.
-fn claim_listed(claims: &mut Claims<'_>, package: &Listed, diversions: &Diversions) -> usize {
-    let summed: Vec<usize> = status::summed(&package.sums)
+fn claim_listed(
+    claims: &mut Claims<'_>,
+    package: &Listed,
+    diversions: &Diversions,
+) -> Result<usize, DatabaseError> {
+    let list = package.read_list(claims.scan)?;
+    let sums = read_file(claims.scan, &package.sums)?.unwrap_or_default();
+    let summed: Vec<usize> = status::summed(&sums)
         .filter_map(|path| claims.paths.entry(path))
         .collect();
     let changes = changes(claims, &package.stanza.package);
@@ -146,7 +165,7 @@ fn claim_listed(claims: &mut Claims<'_>, package: &Listed, diversions: &Diversio
     };
     let component = names::of("dpkg", &package.stanza.source);
     let place = claims.add_built(component, history, time);
-    for path in status::list(&package.list) {
+    for path in status::list(&list) {
         let moved = diversions
             .get(path)
             .filter(|(_, by)| *by != package.stanza.package)
@@ -158,7 +177,7 @@ fn claim_listed(claims: &mut Claims<'_>, package: &Listed, diversions: &Diversio
     for entry in summed {
         claims.listed(entry, place);
     }
-    place
+    Ok(place)
 }
 
 /// When a package was built: its newest change, else the newest of the files that it came with.
