@@ -81,11 +81,11 @@ pub enum NotBootable {
 pub fn find(tree: &Tree) -> Result<BootFiles, NotBootable> {
     let mut versions = BTreeSet::new();
     if let Some(modules) = tree.directory(b"usr/lib/modules") {
-        for (name, node) in &modules.entries {
+        for (name, node) in modules.entries() {
             let Node::Directory(directory) = node else {
                 continue;
             };
-            if directory.entries.contains_key(&b"vmlinuz"[..]) {
+            if directory.get(b"vmlinuz").is_some() {
                 versions.insert(String::from_utf8_lossy(name).into_owned());
             }
         }
@@ -157,7 +157,7 @@ pub fn check_setup_root(version_file: &str) -> Result<(), NotBootable> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hull_erofs::tree::{Leaf, Metadata};
+    use hull_erofs::tree::{DirectoryId, Leaf, Metadata};
 
     fn put(tree: &mut Tree, path: &str, content: Content) {
         let (parent, name) = path.rsplit_once('/').unwrap();
@@ -165,20 +165,16 @@ mod tests {
             metadata: Metadata::default(),
             content,
         });
-        let mut directory = &mut tree.root;
+        let mut directory = DirectoryId::ROOT;
         for part in parent.split('/') {
-            let node = directory
-                .entries
-                .entry(part.as_bytes().into())
-                .or_insert_with(|| Node::Directory(Box::default()));
-            let Node::Directory(inner) = node else {
-                panic!("{part} is no directory");
+            let part = part.as_bytes();
+            directory = match tree.directory_at(directory).get(part) {
+                Some(Node::Directory(inner)) => inner.id(),
+                Some(Node::Leaf(_)) => panic!("{part:?} is no directory"),
+                None => tree.put_directory(directory, part, Metadata::default()),
             };
-            directory = inner;
         }
-        directory
-            .entries
-            .insert(name.as_bytes().into(), Node::Leaf(leaf));
+        tree.put_leaf(directory, name.as_bytes(), leaf);
     }
 
     fn object(size: u64) -> Content {
@@ -260,13 +256,12 @@ mod tests {
             metadata: Metadata::default(),
             content: var,
         });
-        let name = b"var".as_slice();
-        tree.root.entries.insert(name.into(), Node::Leaf(leaf));
+        tree.put_leaf(DirectoryId::ROOT, b"var", leaf);
         assert_eq!(
             check_mount_points(&tree),
             Err(NotBootable::NoMountPoint("var"))
         );
-        tree.root.entries.remove(name);
+        tree.remove(DirectoryId::ROOT, b"var");
         put(&mut tree, "var/lib/x", object(1));
         assert_eq!(check_mount_points(&tree), Ok(()));
     }

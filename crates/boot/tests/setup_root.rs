@@ -13,7 +13,7 @@ use hull_boot::record::DeploymentName;
 use hull_boot::setup_root::{self, BootReport, Options, SetupError};
 use hull_erofs::fsverity::{self, ObjectId};
 use hull_erofs::image;
-use hull_erofs::tree::{Content, Directory, INLINE_MAX, Leaf, Metadata, Node, Tree};
+use hull_erofs::tree::{Content, DirectoryId, INLINE_MAX, Leaf, Metadata, Tree};
 use hull_sys::mount::{self, Mount};
 use hull_sys::namespace;
 use hull_sys::run::Program;
@@ -84,7 +84,11 @@ fn read(path: impl AsRef<Path>) -> String {
 /// An image: files by path, over the directories that every one has.
 fn tree(files: &[(&str, &[u8])]) -> Tree {
     let mut tree = Tree::default();
-    tree.root.metadata.mode = 0o755;
+    let metadata = || Metadata {
+        mode: 0o755,
+        ..Metadata::default()
+    };
+    tree.set_directory_metadata(DirectoryId::ROOT, metadata());
     for path in [
         "etc",
         "var",
@@ -95,12 +99,8 @@ fn tree(files: &[(&str, &[u8])]) -> Tree {
         "etc/conf.d",
     ] {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let mut directory = Directory::default();
-        directory.metadata.mode = 0o755;
-        tree.directory_mut(parent.as_bytes())
-            .unwrap()
-            .entries
-            .insert(name.as_bytes().into(), Node::Directory(Box::new(directory)));
+        let parent = tree.directory(parent.as_bytes()).unwrap().id();
+        tree.put_directory(parent, name.as_bytes(), metadata());
     }
     for (path, content) in files {
         let leaf = tree.add_leaf(Leaf {
@@ -117,10 +117,8 @@ fn tree(files: &[(&str, &[u8])]) -> Tree {
             },
         });
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        tree.directory_mut(parent.as_bytes())
-            .unwrap()
-            .entries
-            .insert(name.as_bytes().into(), Node::Leaf(leaf));
+        let parent = tree.directory(parent.as_bytes()).unwrap().id();
+        tree.put_leaf(parent, name.as_bytes(), leaf);
     }
     tree
 }

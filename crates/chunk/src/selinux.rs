@@ -5,7 +5,7 @@ use std::io;
 
 use hull_erofs::ObjectId;
 use hull_erofs::selinux::{self, LabelError};
-use hull_erofs::tree::{Content, Directory, Entry as Found, Leaf, LeafId, Node, Tree};
+use hull_erofs::tree::{Content, DirectoryId, Entry as Found, Leaf, LeafId, Tree};
 
 use crate::scan::{Entries, Inode, Kind, Scan};
 
@@ -34,7 +34,7 @@ pub fn label(scan: &mut Scan) -> Result<(), SelinuxError> {
     }
     for place in 0..scan.entries.len() {
         let labelled = match tree.lookup(&scan.entries.path(place)) {
-            Some(Found::Directory(directory)) => directory.metadata.xattrs.clone(),
+            Some(Found::Directory(directory)) => directory.metadata().xattrs,
             Some(Found::Leaf(_, leaf)) => leaf.metadata.xattrs,
             None => continue,
         };
@@ -50,23 +50,8 @@ fn to_tree(entries: &Entries) -> Tree {
     let mut inodes: HashMap<Inode, LeafId> = HashMap::new();
     for (place, entry) in entries.iter().enumerate() {
         if entry.path.is_empty() {
-            tree.root.metadata = entry.metadata.clone();
+            tree.set_directory_metadata(DirectoryId::ROOT, entry.metadata);
             continue;
-        }
-        let known = entry.links.and_then(|inode| inodes.get(&inode).copied());
-        let node = match (&entry.kind, known) {
-            (Kind::Directory, _) => Node::Directory(Box::new(Directory {
-                metadata: entry.metadata.clone(),
-                ..Directory::default()
-            })),
-            (_, Some(leaf)) => Node::Leaf(leaf),
-            (kind, None) => Node::Leaf(tree.add_leaf(Leaf {
-                metadata: entry.metadata.clone(),
-                content: content(kind, place),
-            })),
-        };
-        if let (Some(inode), Node::Leaf(leaf)) = (entry.links, &node) {
-            inodes.insert(inode, *leaf);
         }
         let slash = entry.path.iter().rposition(|&byte| byte == b'/');
         let (parent, name) = match slash {
@@ -74,9 +59,24 @@ fn to_tree(entries: &Entries) -> Tree {
             None => (&[][..], &entry.path[..]),
         };
         // A directory comes before what is in it.
-        if let Some(parent) = tree.directory_mut(parent) {
-            parent.entries.insert(name.into(), node);
+        let Some(parent) = tree.directory(parent).map(|parent| parent.id()) else {
+            continue;
+        };
+        let (kind, metadata) = (&entry.kind, entry.metadata);
+        if *kind == Kind::Directory {
+            tree.put_directory(parent, name, metadata);
+            continue;
         }
+        let content = || content(kind, place);
+        let leaf = match entry.links.and_then(|inode| inodes.get(&inode)) {
+            Some(known) => *known,
+            None => tree.add_leaf(Leaf {
+                metadata,
+                content: content(),
+            }),
+        };
+        inodes.extend(entry.links.map(|inode| (inode, leaf)));
+        tree.put_leaf(parent, name, leaf);
     }
     tree
 }

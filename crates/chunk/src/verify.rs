@@ -86,7 +86,7 @@ pub fn differences(
         };
         comparer.entry(place, &entry, &expected)?;
     }
-    comparer.extras(&tree.root, &mut Vec::new());
+    comparer.extras(tree.root(), &mut Vec::new());
     comparer.differences.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(comparer.differences)
 }
@@ -127,7 +127,7 @@ impl Comparer<'_> {
         match self.tree.lookup(&entry.path) {
             None => self.differ(&entry.path, "entry", wanted, "nothing"),
             Some(Found::Directory(directory)) if entry.kind == Kind::Directory => {
-                self.metadata(&entry.path, expected, &directory.metadata, true);
+                self.metadata(&entry.path, expected, &directory.metadata(), true);
             }
             Some(Found::Directory(_)) => self.differ(&entry.path, "type", wanted, "directory"),
             Some(Found::Leaf(id, leaf)) => {
@@ -263,9 +263,9 @@ impl Comparer<'_> {
     }
 
     /// Finds what is in the image and not in the source.
-    fn extras(&mut self, directory: &Directory, path: &mut Vec<u8>) {
+    fn extras(&mut self, directory: Directory<'_>, path: &mut Vec<u8>) {
         let length = path.len();
-        for (name, node) in &directory.entries {
+        for (name, node) in directory.entries() {
             if length > 0 {
                 path.push(b'/');
             }

@@ -81,7 +81,7 @@ impl ImageFiles<'_> {
             return Ok(Vec::new());
         };
         let mut files = Vec::new();
-        for (name, node) in &directory.entries {
+        for (name, node) in directory.entries() {
             let (Ok(name), Node::Leaf(_)) = (std::str::from_utf8(name), node) else {
                 continue;
             };
@@ -113,7 +113,7 @@ pub fn os_release_value(text: &str, key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hull_erofs::tree::{Device, Leaf, Metadata};
+    use hull_erofs::tree::{Device, DirectoryId, Leaf, Metadata};
 
     #[test]
     fn os_release_values_lose_their_quotes() {
@@ -150,9 +150,7 @@ mod tests {
                 metadata: Metadata::default(),
                 content,
             });
-            tree.root
-                .entries
-                .insert(b"os-release".as_slice().into(), Node::Leaf(leaf));
+            tree.put_leaf(DirectoryId::ROOT, b"os-release", leaf);
             let files = ImageFiles {
                 store: &store,
                 tree: &tree,

@@ -39,7 +39,7 @@ pub enum MaterializeError {
 pub fn materialize(
     store: &Store,
     tree: &Tree,
-    directory: &Directory,
+    directory: Directory<'_>,
     target: impl AsFd,
 ) -> Result<(), MaterializeError> {
     let target = target.as_fd();
@@ -67,23 +67,23 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn directory(
         &mut self,
-        directory: &Directory,
+        directory: Directory<'_>,
         target: BorrowedFd<'_>,
     ) -> Result<(), MaterializeError> {
-        for (name, node) in &directory.entries {
+        for (name, node) in directory.entries() {
             let depth = self.path.len();
             self.path.extend_from_slice(b"/");
             self.path.extend_from_slice(name);
             self.node(name, node, target)?;
             self.path.truncate(depth);
         }
-        self.io(apply_to_fd(target, &directory.metadata))
+        self.io(apply_to_fd(target, &directory.metadata()))
     }
 
     fn node(
         &mut self,
         name: &[u8],
-        node: &Node,
+        node: Node<'_>,
         parent: BorrowedFd<'_>,
     ) -> Result<(), MaterializeError> {
         let c_name = self.io(CString::new(name).map_err(io::Error::from))?;
@@ -93,7 +93,7 @@ impl Writer<'_> {
                 let fd = self.io(made)?;
                 self.directory(inner, fd.as_fd())
             }
-            Node::Leaf(id) => self.leaf(*id, c_name, parent),
+            Node::Leaf(id) => self.leaf(id, c_name, parent),
         }
     }
 

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use hull_erofs::tree::{Leaf, Metadata, Node};
+    use hull_erofs::tree::{DirectoryId, Leaf, Metadata};
     use rustix::fs::{Mode, OFlags};
 
     fn open(path: &std::path::Path) -> OwnedFd {
@@ -94,8 +94,7 @@ mod tests {
             metadata: Metadata::default(),
             content: Content::Symlink(target.into()),
         });
-        let name = b"root".as_slice();
-        tree.root.entries.insert(name.into(), Node::Leaf(leaf));
+        tree.put_leaf(DirectoryId::ROOT, b"root", leaf);
         tree
     }
 

@@ -10,9 +10,10 @@
 pub mod dump;
 pub mod fsverity;
 pub mod image;
-mod leaves;
+mod inodes;
 mod limits;
 mod name;
+mod names;
 pub mod selinux;
 pub mod transform;
 pub mod tree;

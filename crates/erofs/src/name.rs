@@ -13,7 +13,7 @@ const SHORT: usize = 14;
 ///
 /// Takes 16 bytes, and more only for what is longer than 14.
 #[derive(Clone)]
-pub struct Name(Form);
+pub(crate) struct Name(Form);
 
 #[derive(Clone)]
 enum Form {

@@ -4,7 +4,7 @@
 //! which somebody else computed for the same image is the same here.
 
 use crate::selinux;
-use crate::tree::{Directory, Entry, Timestamp, Tree};
+use crate::tree::{DirectoryId, Entry, Timestamp, Tree};
 
 /// Extended attributes that an image may bring along. All others come from the
 /// machine that it was built on.
@@ -36,61 +36,65 @@ pub enum TransformError {
 
 /// Makes a tree merged from layers the tree of the image: `/` has the metadata of
 /// `/usr` (layers often say nothing of it), `/run` is empty, and extended
-/// attributes other than capabilities are gone. Drops unreferenced leaves.
+/// attributes other than capabilities are gone. Leaves the tree compact.
 ///
 /// The tree is unchanged if this fails.
 pub fn oci_root(tree: &mut Tree) -> Result<(), TransformError> {
-    let usr = directory(tree, "/usr", USR_HINT)?.metadata.clone();
-    if tree.root.entries.contains_key(&b"run"[..]) {
-        empty(directory(tree, "/run", "")?, usr.mtime);
+    let usr = directory(tree, "/usr", USR_HINT)?;
+    let usr = tree.directory_at(usr).metadata();
+    if tree.root().get(b"run").is_some() {
+        let run = directory(tree, "/run", "")?;
+        empty(tree, run, usr.mtime);
     }
-    tree.root.metadata = usr;
+    tree.set_directory_metadata(DirectoryId::ROOT, usr);
     tree.for_each_metadata_mut(|metadata| {
         metadata
             .xattrs
             .retain(|name, _| ALLOWED_XATTRS.contains(&name));
     });
-    tree.drop_unreferenced_leaves();
+    tree.compact();
     Ok(())
 }
 
 /// Makes a tree that went through [`oci_root`] the tree that boots: `/boot` and
 /// `/sysroot` are empty, and SELinux labels are gone: they are those of the machine
 /// that the image was built on. [`selinux::label`] adds those of its own policy.
-/// Drops unreferenced leaves.
+/// Leaves the tree compact.
 ///
 /// The tree is unchanged if this fails.
 pub fn prepare_for_boot(tree: &mut Tree) -> Result<(), TransformError> {
-    let mtime = directory(tree, "/usr", USR_HINT)?.metadata.mtime;
-    for path in EMPTIED_FOR_BOOT {
-        directory(tree, path, MOUNT_POINT_HINT)?;
-    }
-    for path in EMPTIED_FOR_BOOT {
-        empty(directory(tree, path, MOUNT_POINT_HINT)?, mtime);
+    let usr = directory(tree, "/usr", USR_HINT)?;
+    let mtime = tree.directory_at(usr).metadata().mtime;
+    let emptied: Vec<DirectoryId> = EMPTIED_FOR_BOOT
+        .iter()
+        .map(|path| directory(tree, path, MOUNT_POINT_HINT))
+        .collect::<Result<_, _>>()?;
+    for directory in emptied {
+        empty(tree, directory, mtime);
     }
     tree.for_each_metadata_mut(|metadata| {
         metadata.xattrs.remove(selinux::ATTRIBUTE);
     });
-    tree.drop_unreferenced_leaves();
+    tree.compact();
     Ok(())
 }
 
 const USR_HINT: &str = "the root takes its owner, permissions and time from there";
 const MOUNT_POINT_HINT: &str = "a booted system mounts something there; create it in the image";
 
-fn directory<'a>(
-    tree: &'a mut Tree,
+fn directory(
+    tree: &Tree,
     path: &'static str,
     hint: &'static str,
-) -> Result<&'a mut Directory, TransformError> {
-    if matches!(tree.lookup(path.as_bytes()), Some(Entry::Leaf(..))) {
-        return Err(TransformError::NotADirectory { path });
+) -> Result<DirectoryId, TransformError> {
+    match tree.lookup(path.as_bytes()) {
+        Some(Entry::Directory(directory)) => Ok(directory.id()),
+        Some(Entry::Leaf(..)) => Err(TransformError::NotADirectory { path }),
+        None => Err(TransformError::NoDirectory { path, hint }),
     }
-    tree.directory_mut(path.as_bytes())
-        .ok_or(TransformError::NoDirectory { path, hint })
 }
 
-fn empty(directory: &mut Directory, mtime: Timestamp) {
-    directory.entries.clear();
-    directory.metadata.mtime = mtime;
+fn empty(tree: &mut Tree, directory: DirectoryId, mtime: Timestamp) {
+    tree.clear(directory);
+    tree.change_directory_metadata(directory, |metadata| metadata.mtime = mtime);
 }

@@ -1,11 +1,11 @@
 //! A file system tree: names, metadata, and where the content is.
 
-use std::collections::BTreeMap;
+use hull_sys::spill::SpilledVec;
 
 use crate::fsverity::ObjectId;
-use crate::leaves::Leaves;
-pub(crate) use crate::leaves::{ContentView, LeafView, MetadataView};
-pub use crate::name::Name;
+use crate::inodes::Inodes;
+pub(crate) use crate::inodes::{ContentView, LeafView, MetadataView};
+use crate::names::{self, Names};
 pub use crate::xattrs::Xattrs;
 
 /// Seconds and nanoseconds since the Unix epoch.
@@ -118,39 +118,213 @@ impl LeafId {
     }
 }
 
+/// Place of a directory in its tree's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DirectoryId(pub(crate) u32);
+
+impl DirectoryId {
+    /// The root of a tree.
+    pub const ROOT: Self = Self(0);
+
+    /// The id with that place.
+    pub const fn new(place: u32) -> Self {
+        Self(place)
+    }
+
+    /// The place, counted from 0 in the order of [`Tree::put_directory`].
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// What a name in a directory leads to.
-#[derive(Debug, Clone)]
-pub enum Node {
-    /// A directory. In a box, so that the many other nodes need no room for one.
-    Directory(Box<Directory>),
+#[derive(Debug, Clone, Copy)]
+pub enum Node<'a> {
+    /// A directory.
+    Directory(Directory<'a>),
     /// Anything else.
     Leaf(LeafId),
 }
 
-/// A directory with its entries, sorted by the bytes of their names.
-#[derive(Debug, Clone, Default)]
-pub struct Directory {
-    /// Owner, permissions, time, extended attributes.
-    pub metadata: Metadata,
-    /// The entries. A name is 1 to 255 bytes without `/` and NUL, not `.` or `..`.
-    pub entries: BTreeMap<Name, Node>,
+/// What a name leads to, as a number: the lowest bit tells directories.
+#[derive(Clone, Copy)]
+enum Place {
+    Directory(DirectoryId),
+    Leaf(LeafId),
 }
 
-/// A file system tree: directories by value, other inodes in a table, so that
-/// hard links are two entries with one [`LeafId`].
+impl Place {
+    fn pack(self) -> u32 {
+        let (id, kind) = match self {
+            Self::Directory(id) => (id.0, 1),
+            Self::Leaf(id) => (id.0, 0),
+        };
+        assert!(id <= u32::MAX >> 1, "a tree has fewer than 2^31 inodes");
+        id << 1 | kind
+    }
+
+    fn unpack(number: u32) -> Self {
+        match number & 1 {
+            0 => Self::Leaf(LeafId(number >> 1)),
+            _ => Self::Directory(DirectoryId(number >> 1)),
+        }
+    }
+}
+
+/// A directory of a tree.
+#[derive(Debug, Clone, Copy)]
+pub struct Directory<'a> {
+    tree: &'a Tree,
+    id: DirectoryId,
+}
+
+impl<'a> Directory<'a> {
+    /// Its place in the table.
+    pub fn id(self) -> DirectoryId {
+        self.id
+    }
+
+    /// Owner, permissions, time, extended attributes.
+    pub fn metadata(self) -> Metadata {
+        self.metadata_view().to_metadata()
+    }
+
+    pub(crate) fn metadata_view(self) -> MetadataView<'a> {
+        self.tree.inodes.directory(self.id)
+    }
+
+    /// What a name in it leads to, if it is there.
+    pub fn get(self, name: &[u8]) -> Option<Node<'a>> {
+        let place = self.tree.names.get(self.id.0, name)?;
+        Some(self.tree.node(place))
+    }
+
+    /// Its entries, sorted by the bytes of their names.
+    pub fn entries(self) -> Entries<'a> {
+        Entries {
+            tree: self.tree,
+            names: self.tree.names.iter(self.id.0),
+        }
+    }
+
+    /// Whether it has no entries.
+    pub fn is_empty(self) -> bool {
+        self.tree.names.is_empty(self.id.0)
+    }
+}
+
+/// The entries of a [`Directory`].
+#[derive(Debug, Clone)]
+pub struct Entries<'a> {
+    tree: &'a Tree,
+    names: names::Iter<'a>,
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (&'a [u8], Node<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, place) = self.names.next()?;
+        Some((name, self.tree.node(place)))
+    }
+}
+
+/// A file system tree: names, and two tables of inodes. Hard links are two entries with one [`LeafId`].
 ///
-/// The table takes no more memory than some MiB, however long it is: the rest is in a file.
-#[derive(Debug, Clone, Default)]
+/// Its memory is bounded, however many files there are: the rest is in files without a name. But what inodes differ in of
+/// owners, permissions and extended attributes is in memory.
+#[derive(Debug, Clone)]
 pub struct Tree {
-    /// The root directory.
-    pub root: Directory,
-    leaves: Leaves,
+    names: Names,
+    inodes: Inodes,
+    /// Whether [`Tree::compact`] would change nothing.
+    is_compact: bool,
+}
+
+impl Default for Tree {
+    /// A root directory of root's, without permissions, from 1970.
+    fn default() -> Self {
+        let mut inodes = Inodes::default();
+        inodes.push_directory(Metadata::default());
+        Self {
+            names: Names::default(),
+            inodes,
+            is_compact: true,
+        }
+    }
 }
 
 impl Tree {
+    /// The root directory.
+    pub fn root(&self) -> Directory<'_> {
+        self.directory_at(DirectoryId::ROOT)
+    }
+
+    /// The directory in that place. The id must come from this tree.
+    pub fn directory_at(&self, id: DirectoryId) -> Directory<'_> {
+        Directory { tree: self, id }
+    }
+
+    fn node(&self, place: u32) -> Node<'_> {
+        match Place::unpack(place) {
+            Place::Directory(id) => Node::Directory(self.directory_at(id)),
+            Place::Leaf(id) => Node::Leaf(id),
+        }
+    }
+
     /// Adds a leaf to the table; it is in the tree once an entry leads to it.
     pub fn add_leaf(&mut self, leaf: Leaf) -> LeafId {
-        self.leaves.push(leaf)
+        self.is_compact = false;
+        self.inodes.push_leaf(leaf)
+    }
+
+    /// Makes a name, of at most 1024 bytes, lead to a leaf; whether there was something of that name.
+    pub fn put_leaf(&mut self, directory: DirectoryId, name: &[u8], leaf: LeafId) -> bool {
+        self.put(directory, name, Place::Leaf(leaf))
+    }
+
+    /// Makes a name, of at most 1024 bytes, lead to a new directory, in place of what there was.
+    pub fn put_directory(
+        &mut self,
+        parent: DirectoryId,
+        name: &[u8],
+        metadata: Metadata,
+    ) -> DirectoryId {
+        let id = self.inodes.push_directory(metadata);
+        self.put(parent, name, Place::Directory(id));
+        id
+    }
+
+    fn put(&mut self, directory: DirectoryId, name: &[u8], place: Place) -> bool {
+        assert!(
+            name.len() <= Names::LONGEST,
+            "no file system has such a name"
+        );
+        self.is_compact = false;
+        let before = self.names.insert(directory.0, name, place.pack());
+        before.is_some()
+    }
+
+    /// Removes a name; whether it was there.
+    pub fn remove(&mut self, directory: DirectoryId, name: &[u8]) -> bool {
+        let removed = self.names.remove(directory.0, name);
+        self.is_compact &= removed.is_none();
+        removed.is_some()
+    }
+
+    /// Removes all names in a directory.
+    pub fn clear(&mut self, directory: DirectoryId) {
+        if !self.names.is_empty(directory.0) {
+            self.is_compact = false;
+            self.names.clear(directory.0);
+        }
+    }
+
+    /// The first name in a directory that comes behind `name`, and what it leads to: for walks that change the tree.
+    pub fn next_entry(&self, directory: DirectoryId, name: &[u8]) -> Option<(&[u8], Node<'_>)> {
+        let mut names = self.names.iter_from(directory.0, name);
+        let (next, place) = names.find(|(next, _)| *next != name)?;
+        Some((next, self.node(place)))
     }
 
     /// The leaf in that place. The id must come from this tree.
@@ -160,30 +334,36 @@ impl Tree {
 
     /// The same without copies.
     pub(crate) fn leaf_view(&self, id: LeafId) -> LeafView<'_> {
-        self.leaves.get(id)
+        self.inodes.leaf(id)
     }
 
     /// Puts another leaf in that place: for all of its names.
     pub fn set_leaf(&mut self, id: LeafId, leaf: Leaf) {
-        self.leaves.set(id, leaf);
+        self.is_compact = false;
+        self.inodes.set_leaf(id, leaf);
     }
 
     /// All leaves of the table, also those that no entry leads to any more.
     pub fn leaves(&self) -> impl ExactSizeIterator<Item = (LeafId, Leaf)> {
-        self.leaves.ids().map(|id| (id, self.leaf(id)))
+        self.inodes.leaf_ids().map(|id| (id, self.leaf(id)))
     }
 
     /// How many of them there are.
     pub fn leaf_count(&self) -> usize {
-        self.leaves.len()
+        self.inodes.leaf_count()
+    }
+
+    /// How many directories there are in their table, also those that no entry leads to any more.
+    pub fn directory_count(&self) -> usize {
+        self.inodes.directory_count()
     }
 
     /// How many names lead to each leaf, by [`LeafId::index`].
     pub fn link_counts(&self) -> Vec<u32> {
         let mut counts = vec![0; self.leaf_count()];
-        let mut pending = vec![&self.root];
+        let mut pending = vec![self.root()];
         while let Some(directory) = pending.pop() {
-            for node in directory.entries.values() {
+            for (_, node) in directory.entries() {
                 match node {
                     Node::Directory(inner) => pending.push(inner),
                     Node::Leaf(id) => counts[id.index()] += 1,
@@ -193,81 +373,92 @@ impl Tree {
         counts
     }
 
-    /// Forgets the leaves that no entry leads to; every [`LeafId`] may change. The others
-    /// come into the order of the tree, in which most things go through them.
-    pub fn drop_unreferenced_leaves(&mut self) {
-        let mut order = self.leaves.reorder();
-        let mut open = vec![self.root.entries.values_mut()];
-        while let Some(nodes) = open.last_mut() {
-            match nodes.next() {
-                None => drop(open.pop()),
-                Some(Node::Directory(inner)) => open.push(inner.entries.values_mut()),
-                Some(Node::Leaf(id)) => *id = order.next(*id),
-            }
+    /// Forgets the inodes that no name leads to; every id but that of the root may change. The others
+    /// come into the order of the tree, breadth first, in which most things go through them.
+    pub fn compact(&mut self) {
+        if self.is_compact {
+            return;
         }
-        self.leaves = order.finish();
+        let mut inodes = self.inodes.reorder();
+        let mut names = Names::default();
+        // The old ids of the directories in their new order.
+        let mut directories = SpilledVec::default();
+        inodes.directory(DirectoryId::ROOT);
+        directories.push(DirectoryId::ROOT.0);
+        let mut index = 0;
+        while index < directories.len() {
+            let old = *directories.get(index);
+            let parent = u32::try_from(index).expect("ids are of 32 bits");
+            for (name, place) in self.names.iter(old) {
+                let place = match Place::unpack(place) {
+                    Place::Leaf(id) => Place::Leaf(inodes.leaf(id)),
+                    Place::Directory(id) => {
+                        directories.push(id.0);
+                        Place::Directory(inodes.directory(id))
+                    }
+                };
+                names.append(parent, name, place.pack());
+            }
+            index += 1;
+        }
+        *self = Self {
+            names,
+            inodes: inodes.finish(),
+            is_compact: true,
+        };
     }
 
-    /// Shows the metadata of every inode to `change`: the directories, and each
-    /// leaf of the table once.
+    /// Shows the metadata of every inode to `change`: each of the tables once.
     pub fn for_each_metadata_mut(&mut self, mut change: impl FnMut(&mut Metadata)) {
-        let mut pending = vec![&mut self.root];
-        while let Some(directory) = pending.pop() {
-            change(&mut directory.metadata);
-            pending.extend(
-                directory
-                    .entries
-                    .values_mut()
-                    .filter_map(|node| match node {
-                        Node::Directory(inner) => Some(&mut **inner),
-                        Node::Leaf(_) => None,
-                    }),
-            );
+        for id in self.inodes.directory_ids() {
+            self.inodes.change_directory(id, &mut change);
         }
-        for id in self.leaves.ids() {
-            self.leaves.change_metadata(id, &mut change);
+        for id in self.inodes.leaf_ids() {
+            self.inodes.change_leaf(id, &mut change);
         }
     }
 
     /// Changes the metadata of one leaf: for all of its names.
     pub fn change_leaf_metadata(&mut self, id: LeafId, change: impl FnOnce(&mut Metadata)) {
-        self.leaves.change_metadata(id, change);
+        self.inodes.change_leaf(id, change);
+    }
+
+    /// Changes the metadata of a directory.
+    pub fn change_directory_metadata(
+        &mut self,
+        id: DirectoryId,
+        change: impl FnOnce(&mut Metadata),
+    ) {
+        self.inodes.change_directory(id, change);
+    }
+
+    /// Gives a directory other metadata.
+    pub fn set_directory_metadata(&mut self, id: DirectoryId, metadata: Metadata) {
+        self.inodes.set_directory(id, metadata);
     }
 
     /// What is at `path` (components between slashes; empty ones are skipped;
     /// symbolic links and `..` are not followed), if anything.
     pub fn lookup(&self, path: &[u8]) -> Option<Entry<'_>> {
-        let mut entry = Entry::Directory(&self.root);
+        let mut node = Node::Directory(self.root());
         for name in path.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
-            let Entry::Directory(directory) = entry else {
+            let Node::Directory(directory) = node else {
                 return None;
             };
-            entry = match directory.entries.get(name)? {
-                Node::Directory(directory) => Entry::Directory(directory),
-                Node::Leaf(id) => Entry::Leaf(*id, self.leaf(*id)),
-            };
+            node = directory.get(name)?;
         }
-        Some(entry)
+        Some(match node {
+            Node::Directory(directory) => Entry::Directory(directory),
+            Node::Leaf(id) => Entry::Leaf(id, self.leaf(id)),
+        })
     }
 
     /// The directory at `path`, if there is one.
-    pub fn directory(&self, path: &[u8]) -> Option<&Directory> {
+    pub fn directory(&self, path: &[u8]) -> Option<Directory<'_>> {
         match self.lookup(path)? {
             Entry::Directory(directory) => Some(directory),
             Entry::Leaf(..) => None,
         }
-    }
-
-    /// The same, to change it.
-    pub fn directory_mut(&mut self, path: &[u8]) -> Option<&mut Directory> {
-        let mut directory = &mut self.root;
-        for name in path.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
-            match directory.entries.get_mut(name)? {
-                Node::Directory(inner) => directory = inner,
-                Node::Leaf(_) => return None,
-            }
-        }
-        Some(directory)
     }
 }
 
@@ -275,7 +466,7 @@ impl Tree {
 #[derive(Debug, Clone)]
 pub enum Entry<'a> {
     /// A directory.
-    Directory(&'a Directory),
+    Directory(Directory<'a>),
     /// Anything else, with its place in the table.
     Leaf(LeafId, Leaf),
 }

@@ -45,7 +45,7 @@ fn times_before_1970_are_read_in_both_spellings() {
     for seconds in ["-1", "18446744073709551615"] {
         let text = format!("/ 0 40755 2 0 0 0 {seconds}.5 - - -\n");
         let tree = dump::parse(text.as_bytes()).unwrap();
-        assert_eq!(tree.root.metadata.mtime.seconds, -1);
+        assert_eq!(tree.root().metadata().mtime.seconds, -1);
         assert_eq!(show(&tree), "/ 0 40755 2 0 0 0 -1.5 - - -\n");
     }
 }

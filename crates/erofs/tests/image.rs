@@ -4,11 +4,9 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-
 use hull_erofs::image::{Image, ReadError, WriteError, read, read_top_directory, write};
 use hull_erofs::tree::{
-    Content, Device, Directory, Leaf, MAX_DEPTH, Metadata, Node, Timestamp, Tree, Xattrs,
+    Content, Device, DirectoryId, Entry, Leaf, LeafId, MAX_DEPTH, Metadata, Timestamp, Tree, Xattrs,
 };
 use hull_erofs::{ObjectId, fsverity};
 use support::{sample, show};
@@ -16,21 +14,23 @@ use support::{sample, show};
 fn with_file(content: Content, metadata: Metadata) -> Tree {
     let mut tree = Tree::default();
     let id = tree.add_leaf(Leaf { metadata, content });
-    tree.root.entries.insert(b"file"[..].into(), Node::Leaf(id));
+    tree.put_leaf(DirectoryId::ROOT, b"file", id);
     tree
 }
 
-fn nested(depth: usize) -> Tree {
-    let mut root = Directory::default();
-    for _ in 0..depth {
-        let entries = BTreeMap::from([(b"d"[..].into(), Node::Directory(Box::new(root)))]);
-        root = Directory {
-            entries,
-            ..Directory::default()
-        };
+fn id_of(tree: &Tree, path: &[u8]) -> LeafId {
+    match tree.lookup(path) {
+        Some(Entry::Leaf(id, _)) => id,
+        other => panic!("{path:?} is no leaf: {other:?}"),
     }
+}
+
+fn nested(depth: usize) -> Tree {
     let mut tree = Tree::default();
-    tree.root = root;
+    let mut innermost = DirectoryId::ROOT;
+    for _ in 0..depth {
+        innermost = tree.put_directory(innermost, b"d", Metadata::default());
+    }
     tree
 }
 
@@ -54,7 +54,8 @@ const SAMPLE_DIGEST: &str = "436dc218cfa9efebf1e973137af823d3a724d92fb6baf6b13d3
 fn many() -> Tree {
     let mut tree = Tree::default();
     for directory in 0..30u32 {
-        let mut inner = Directory::default();
+        let name = format!("{directory}");
+        let inner = tree.put_directory(DirectoryId::ROOT, name.as_bytes(), Metadata::default());
         for file in 0..10_000u32 {
             let number = directory * 10_000 + file;
             let mut id = fsverity::digest(&number.to_le_bytes());
@@ -68,12 +69,8 @@ fn many() -> Tree {
                 },
                 content: Content::Object { id, size: 100 },
             });
-            let name = format!("{number}").into_bytes();
-            inner.entries.insert(name.into(), Node::Leaf(leaf));
+            tree.put_leaf(inner, format!("{number}").as_bytes(), leaf);
         }
-        let name = format!("{directory}").into_bytes();
-        let inner = Node::Directory(Box::new(inner));
-        tree.root.entries.insert(name.into(), inner);
     }
     tree
 }
@@ -91,7 +88,8 @@ const MANY_DIGEST: &str = "842eb09c0db6b805161ed483075c907a7c3bacbf70ab279291af7
 /// every third file has the content of another.
 fn large() -> Tree {
     let mut tree = Tree::default();
-    let mut directories = vec![Directory::default(); 3];
+    let directories = [&b"z"[..], b"00", b"-"]
+        .map(|name| tree.put_directory(DirectoryId::ROOT, name, Metadata::default()));
     for number in 0..5000u32 {
         let content = Content::Object {
             id: fsverity::digest(&(number - number % 3 / 2).to_le_bytes()),
@@ -107,16 +105,9 @@ fn large() -> Tree {
         let leaf = tree.add_leaf(Leaf { metadata, content });
         let name = format!("{number}-{}", "x".repeat(number as usize % 40)).into_bytes();
         let links = 1 + usize::from(number % 5 == 0) + usize::from(number % 7 == 0);
-        for directory in directories.iter_mut().take(links) {
-            directory
-                .entries
-                .insert(name.clone().into(), Node::Leaf(leaf));
+        for directory in directories.into_iter().take(links) {
+            tree.put_leaf(directory, &name, leaf);
         }
-    }
-    for (name, directory) in ["z", "00", "-"].into_iter().zip(directories) {
-        tree.root
-            .entries
-            .insert(name.as_bytes().into(), Node::Directory(Box::new(directory)));
     }
     tree
 }
@@ -155,7 +146,7 @@ fn an_image_is_made_no_further_once_a_piece_is_refused() {
 #[test]
 fn an_empty_tree_has_an_image() {
     let image = write(&Tree::default()).unwrap();
-    assert!(read(&image).unwrap().root.entries.is_empty());
+    assert!(read(&image).unwrap().root().is_empty());
 }
 
 #[test]
@@ -183,9 +174,7 @@ fn directories_nest_to_the_limit_and_no_further() {
 fn a_name_that_no_directory_can_hold_is_refused() {
     for name in [&b""[..], b".", b"..", b"a/b", b"a\0b", &[b'x'; 256]] {
         let mut tree = Tree::default();
-        tree.root
-            .entries
-            .insert(name.into(), Node::Directory(Box::default()));
+        tree.put_directory(DirectoryId::ROOT, name, Metadata::default());
         assert!(
             matches!(write(&tree), Err(WriteError::InvalidName { .. })),
             "{name:?}"
@@ -291,25 +280,25 @@ fn metadata_beyond_the_limits_is_refused_by_path() {
     assert!(
         matches!(refused(many(5, 60_000)), WriteError::TooManyXattrs { path } if path == "/file")
     );
-    let mut tree = with_file(Content::Fifo, many(5, 60_000));
-    for name in ["c", "b", "-"] {
-        let mut above = Tree::default();
-        for sibling in ["a", "e"] {
-            let empty = Node::Directory(Box::default());
-            above.root.entries.insert(sibling.as_bytes().into(), empty);
+    let mut tree = Tree::default();
+    let mut innermost = DirectoryId::ROOT;
+    for name in [&b"-"[..], b"b", b"c"] {
+        for sibling in [&b"a"[..], b"e"] {
+            tree.put_directory(innermost, sibling, Metadata::default());
         }
-        let inner = std::mem::take(&mut tree.root);
-        let entries = &mut above.root.entries;
-        entries.insert(name.as_bytes().into(), Node::Directory(Box::new(inner)));
-        tree.root = above.root;
+        innermost = tree.put_directory(innermost, name, Metadata::default());
     }
+    let metadata = many(5, 60_000);
+    let content = Content::Fifo;
+    let leaf = tree.add_leaf(Leaf { metadata, content });
+    tree.put_leaf(innermost, b"file", leaf);
     assert!(
         matches!(write(&tree), Err(WriteError::TooManyXattrs { path }) if path == "/-/b/c/file")
     );
     // Four times as many fit, unless they are shared: the count of those has eight bits.
     let mut tree = with_file(Content::Fifo, many(256, 1));
     assert!(write(&tree).is_ok());
-    tree.root.metadata = many(256, 1);
+    tree.set_directory_metadata(DirectoryId::ROOT, many(256, 1));
     assert!(matches!(
         write(&tree),
         Err(WriteError::TooManyXattrs { .. })
@@ -322,8 +311,8 @@ fn a_whiteout_with_two_names_is_refused() {
         Content::CharacterDevice(Device::WHITEOUT),
         Metadata::default(),
     );
-    let node = tree.root.entries[&b"file"[..]].clone();
-    tree.root.entries.insert(b"other"[..].into(), node);
+    let file = id_of(&tree, b"file");
+    tree.put_leaf(DirectoryId::ROOT, b"other", file);
     assert!(matches!(
         write(&tree),
         Err(WriteError::HardLinkedWhiteout { .. })
@@ -344,9 +333,7 @@ fn a_value_that_a_thousand_files_share_is_not_read_a_thousand_times() {
             metadata,
             content: Content::Fifo,
         });
-        tree.root
-            .entries
-            .insert(format!("{number:04}").into_bytes().into(), Node::Leaf(id));
+        tree.put_leaf(DirectoryId::ROOT, format!("{number:04}").as_bytes(), id);
     }
     let image = write(&tree).unwrap();
     assert!(image.len() < 300_000);
@@ -421,17 +408,11 @@ fn what_is_no_directory_in_the_root_is_not_read_as_one() {
 #[test]
 fn a_directory_that_is_read_alone_may_share_files_with_others() {
     let mut tree = with_file(Content::Inline([7; 3].into()), Metadata::default());
-    let node = tree.root.entries[&b"file"[..]].clone();
-    let inner = Directory {
-        entries: BTreeMap::from([(b"other"[..].into(), node)]),
-        ..Directory::default()
-    };
-    let name = b"etc"[..].into();
-    tree.root
-        .entries
-        .insert(name, Node::Directory(Box::new(inner)));
+    let file = id_of(&tree, b"file");
+    let inner = tree.put_directory(DirectoryId::ROOT, b"etc", Metadata::default());
+    tree.put_leaf(inner, b"other", file);
     let read = read_top_directory(&write(&tree).unwrap(), b"etc").unwrap();
-    assert_eq!(read.map(|tree| tree.root.entries.len()), Some(1));
+    assert_eq!(read.map(|tree| tree.root().entries().count()), Some(1));
 }
 
 #[test]

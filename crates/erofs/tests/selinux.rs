@@ -123,10 +123,8 @@ fn what_is_wrong_with_a_policy_is_said_and_nothing_is_changed() {
     assert!(matches!(unreadable, LabelError::Read { path, .. } if path == "/etc/selinux/config"));
 
     let mut tree = tree();
-    tree.directory_mut(b"/etc/selinux")
-        .unwrap()
-        .entries
-        .remove(&b"mine"[..]);
+    let selinux = tree.directory(b"/etc/selinux").unwrap().id();
+    assert!(tree.remove(selinux, b"mine"));
     let missing = label(&mut tree, reader("")).unwrap_err();
     assert!(
         missing

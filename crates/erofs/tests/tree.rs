@@ -2,7 +2,7 @@
 
 mod support;
 
-use hull_erofs::tree::{Content, Device, Directory, Entry, Leaf, Metadata, Node, Tree};
+use hull_erofs::tree::{Content, Device, DirectoryId, Entry, Leaf, Metadata, Node, Tree};
 use proptest::prelude::*;
 use support::{sample, show};
 
@@ -18,10 +18,10 @@ fn a_path_leads_through_directories_only() {
 #[test]
 fn unreferenced_leaves_are_dropped_and_hard_links_stay_together() {
     let mut tree = sample();
-    tree.root.entries.remove(&b"dev"[..]);
+    assert!(tree.remove(DirectoryId::ROOT, b"dev"));
     let before = show(&tree);
     let count = tree.leaves().count();
-    tree.drop_unreferenced_leaves();
+    tree.compact();
     assert_eq!(tree.leaves().count(), count - 5);
     assert_eq!(show(&tree), before);
     assert!(tree.link_counts().contains(&2));
@@ -38,32 +38,25 @@ fn leaves_come_into_the_order_of_the_tree() {
         content: Content::Fifo,
     };
     let ids: Vec<_> = (0..100).map(|mode| tree.add_leaf(fifo(mode))).collect();
-    let mut inner = Directory::default();
+    let inner = tree.put_directory(DirectoryId::ROOT, b"50-", Metadata::default());
     for (name, id) in ids.iter().enumerate().filter(|(name, _)| name % 3 > 0) {
-        let entries = if name % 2 == 0 {
-            &mut tree.root.entries
+        let directory = if name % 2 == 0 {
+            DirectoryId::ROOT
         } else {
-            &mut inner.entries
+            inner
         };
         let name = name * 37 % 100;
-        entries.insert(format!("{name:02}").into_bytes().into(), Node::Leaf(*id));
+        tree.put_leaf(directory, format!("{name:02}").as_bytes(), *id);
     }
     // A second name, before the first.
-    inner.entries.insert(b"!"[..].into(), Node::Leaf(ids[2]));
-    let node = Node::Directory(Box::new(inner));
-    tree.root.entries.insert(b"50-"[..].into(), node);
+    tree.put_leaf(inner, b"!", ids[2]);
     let before = show(&tree);
-    tree.drop_unreferenced_leaves();
+    tree.compact();
     assert_eq!(show(&tree), before);
     assert_eq!(tree.leaves().count(), 66);
     let mut met = Vec::new();
     let inner = tree.directory(b"50-").unwrap();
-    let (front, back): (Vec<_>, Vec<_>) = tree
-        .root
-        .entries
-        .iter()
-        .partition(|(name, _)| &***name < b"50-".as_slice());
-    for (_, node) in front.into_iter().chain(&inner.entries).chain(back) {
+    for (_, node) in tree.root().entries().chain(inner.entries()) {
         if let Node::Leaf(id) = node
             && !met.contains(&id.index())
         {

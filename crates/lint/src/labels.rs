@@ -43,7 +43,7 @@ mod tests {
     use std::sync::Arc;
 
     use crate::testing::Builder;
-    use hull_erofs::tree::{Content, Leaf, Metadata, Node, Tree};
+    use hull_erofs::tree::{Content, DirectoryId, Leaf, Metadata, Tree};
 
     fn image(labels: &[(&str, &str)]) -> Root {
         let mut tree = Tree::default();
@@ -51,9 +51,7 @@ mod tests {
             metadata: Metadata::default(),
             content: Content::Inline(b"text"[..].into()),
         });
-        tree.root
-            .entries
-            .insert(b"file"[..].into(), Node::Leaf(leaf));
+        tree.put_leaf(DirectoryId::ROOT, b"file", leaf);
         let labels: BTreeMap<_, _> = labels
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))

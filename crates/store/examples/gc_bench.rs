@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use hull_erofs::tree::{Content, Directory, Leaf, Metadata, Node, Tree};
+use hull_erofs::tree::{Content, DirectoryId, Leaf, Metadata, Tree};
 use hull_store::{Kind, ObjectId, Session, Store, StoreError, Target, Verity, gc};
 
 /// Deployments that stay, and those that a collection takes.
@@ -100,7 +100,8 @@ fn put_all(
 fn image_of(objects: &[(ObjectId, u64)]) -> Vec<u8> {
     let mut tree = Tree::default();
     for (index, files) in objects.chunks(IN_A_DIRECTORY).enumerate() {
-        let mut directory = Directory::default();
+        let name = format!("directory{index}");
+        let directory = tree.put_directory(DirectoryId::ROOT, name.as_bytes(), Metadata::default());
         for (index, (id, size)) in files.iter().enumerate() {
             let leaf = tree.add_leaf(Leaf {
                 metadata: Metadata::default(),
@@ -109,13 +110,8 @@ fn image_of(objects: &[(ObjectId, u64)]) -> Vec<u8> {
                     size: *size,
                 },
             });
-            let name = format!("file{index}").into_bytes().into();
-            directory.entries.insert(name, Node::Leaf(leaf));
+            tree.put_leaf(directory, format!("file{index}").as_bytes(), leaf);
         }
-        let name = format!("directory{index}").into_bytes().into();
-        tree.root
-            .entries
-            .insert(name, Node::Directory(Box::new(directory)));
     }
     hull_erofs::image::write(&tree).expect("names and sizes here are valid")
 }

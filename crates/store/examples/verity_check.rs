@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hull_erofs::tree::{Content, Leaf, Metadata, Node, Tree};
+use hull_erofs::tree::{Content, DirectoryId, Leaf, Metadata, Tree};
 use hull_store::fsck::{self, Depth, Report};
 use hull_store::verity::{self, EnableError};
 use hull_store::{ObjectId, Session, Store, StoreError, Target, Verity, gc};
@@ -71,8 +71,7 @@ fn put_image(session: &Session) -> (ObjectId, Vec<ObjectId>) {
                 size: u64::from(length),
             },
         });
-        let name = format!("file{index}").into_bytes().into();
-        tree.root.entries.insert(name, Node::Leaf(leaf));
+        tree.put_leaf(DirectoryId::ROOT, format!("file{index}").as_bytes(), leaf);
     }
     let image = session
         .put_image(&hull_erofs::image::write(&tree).unwrap())

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use hull_erofs::ObjectId;
-use hull_erofs::tree::{Content, Leaf, Metadata, Node, Tree};
+use hull_erofs::tree::{Content, DirectoryId, Leaf, Metadata, Tree};
 
 use crate::{Store, Verity};
 
@@ -49,20 +49,20 @@ pub(crate) fn content(seed: u32) -> Vec<u8> {
 /// An image with one file for each of these objects.
 pub(crate) fn image(objects: &[(ObjectId, u64)]) -> Vec<u8> {
     let mut tree = Tree::default();
-    tree.root.metadata.mode = 0o755;
+    let metadata = |mode| Metadata {
+        mode,
+        ..Metadata::default()
+    };
+    tree.set_directory_metadata(DirectoryId::ROOT, metadata(0o755));
     for (index, (id, size)) in objects.iter().enumerate() {
         let leaf = tree.add_leaf(Leaf {
-            metadata: Metadata {
-                mode: 0o644,
-                ..Metadata::default()
-            },
+            metadata: metadata(0o644),
             content: Content::Object {
                 id: *id,
                 size: *size,
             },
         });
-        let name = format!("file{index}").into_bytes();
-        tree.root.entries.insert(name.into(), Node::Leaf(leaf));
+        tree.put_leaf(DirectoryId::ROOT, format!("file{index}").as_bytes(), leaf);
     }
     hull_erofs::image::write(&tree).unwrap()
 }

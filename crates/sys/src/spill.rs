@@ -158,6 +158,18 @@ impl<T: FromBytes + IntoBytes + Immutable + Copy> SpilledVec<T> {
         self.tail[place - self.set_aside] = value;
     }
 
+    /// Changes the one in this place, which must be there.
+    pub fn update(&mut self, place: usize, change: impl FnOnce(&mut T)) {
+        match place.checked_sub(self.set_aside) {
+            Some(in_memory) => change(&mut self.tail[in_memory]),
+            None => {
+                let mut value = *self.get(place);
+                change(&mut value);
+                self.set(place, value);
+            }
+        }
+    }
+
     /// Forgets all but the first ones.
     pub fn truncate(&mut self, length: usize) {
         self.tail.truncate(length.saturating_sub(self.set_aside));
@@ -420,7 +432,8 @@ mod tests {
             }
             Step::Set(place, value) if !model.is_empty() => {
                 let place = place % model.len();
-                list.set(place, value);
+                list.set(place, value / 2);
+                list.update(place, |there| *there += value - value / 2);
                 model[place] = value;
             }
             Step::Truncate(length) if !model.is_empty() => {

@@ -38,7 +38,8 @@ fn files<const N: usize>(entries: [(&str, Entry); N]) -> Files {
 /// Missing parents are directories of mode 0755.
 fn etc(files: &Files) -> EtcTree<'static> {
     let mut tree = image::Tree::default();
-    tree.root.metadata.mode = 0o755;
+    let root = image::DirectoryId::ROOT;
+    tree.change_directory_metadata(root, |metadata| metadata.mode = 0o755);
     insert(&mut tree, "etc", &Entry::Directory(0o755));
     for (path, entry) in files {
         insert(&mut tree, &format!("etc/{path}"), entry);
@@ -51,28 +52,27 @@ fn insert(tree: &mut image::Tree, path: &str, entry: &Entry) {
         mode,
         ..image::Metadata::default()
     };
-    let node = match entry {
-        Entry::Directory(mode) => image::Node::Directory(Box::new(image::Directory {
-            metadata: metadata(*mode),
-            ..image::Directory::default()
-        })),
-        Entry::File(mode, text) => image::Node::Leaf(tree.add_leaf(image::Leaf {
-            metadata: metadata(*mode),
-            content: image::Content::Inline(text.as_bytes().into()),
-        })),
-        Entry::Link(target) => image::Node::Leaf(tree.add_leaf(image::Leaf {
-            metadata: metadata(0o777),
-            content: image::Content::Symlink(target.as_bytes().into()),
-        })),
-    };
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     if tree.directory(parent.as_bytes()).is_none() {
         insert(tree, parent, &Entry::Directory(0o755));
     }
-    tree.directory_mut(parent.as_bytes())
-        .unwrap()
-        .entries
-        .insert(name.as_bytes().into(), node);
+    let parent = tree.directory(parent.as_bytes()).unwrap().id();
+    let leaf = match entry {
+        Entry::Directory(mode) => {
+            tree.put_directory(parent, name.as_bytes(), metadata(*mode));
+            return;
+        }
+        Entry::File(mode, text) => image::Leaf {
+            metadata: metadata(*mode),
+            content: image::Content::Inline(text.as_bytes().into()),
+        },
+        Entry::Link(target) => image::Leaf {
+            metadata: metadata(0o777),
+            content: image::Content::Symlink(target.as_bytes().into()),
+        },
+    };
+    let leaf = tree.add_leaf(leaf);
+    tree.put_leaf(parent, name.as_bytes(), leaf);
 }
 
 /// What executing a plan would give.

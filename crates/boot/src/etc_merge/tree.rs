@@ -146,14 +146,14 @@ impl<'a> EtcTree<'a> {
         open: impl Fn(&ObjectId) -> io::Result<File> + 'a,
     ) -> Self {
         match etc {
-            Some(tree) => Self::from_part(tree, Some(&tree.root), open),
+            Some(tree) => Self::from_part(tree, Some(tree.root()), open),
             None => Self::empty(),
         }
     }
 
     fn from_part(
         tree: &image::Tree,
-        etc: Option<&image::Directory>,
+        etc: Option<image::Directory<'_>>,
         open: impl Fn(&ObjectId) -> io::Result<File> + 'a,
     ) -> Self {
         let root = match etc {
@@ -218,17 +218,16 @@ fn digest_of(mut content: impl Read) -> io::Result<ObjectId> {
     }
 }
 
-fn convert_directory(tree: &image::Tree, directory: &image::Directory) -> Directory {
-    let convert = |node: &image::Node| match node {
+fn convert_directory(tree: &image::Tree, directory: image::Directory<'_>) -> Directory {
+    let convert = |node: image::Node<'_>| match node {
         image::Node::Directory(inner) => Node::Directory(convert_directory(tree, inner)),
-        image::Node::Leaf(id) => Node::Leaf(convert_leaf(&tree.leaf(*id))),
+        image::Node::Leaf(id) => Node::Leaf(convert_leaf(&tree.leaf(id))),
     };
     Directory {
-        metadata: convert_metadata(&directory.metadata),
+        metadata: convert_metadata(&directory.metadata()),
         entries: directory
-            .entries
-            .iter()
-            .map(|(name, node)| (name[..].into(), convert(node)))
+            .entries()
+            .map(|(name, node)| (name.into(), convert(node)))
             .collect(),
     }
 }

@@ -130,12 +130,12 @@ pub fn compare(old: &Side<'_>, new: &Side<'_>) -> Result<Files, CompareError> {
 fn contents(tree: &Tree) -> HashMap<Vec<u8>, (ObjectId, u64)> {
     fn walk(
         tree: &Tree,
-        directory: &Directory,
+        directory: Directory<'_>,
         path: &mut Vec<u8>,
         found: &mut HashMap<Vec<u8>, (ObjectId, u64)>,
     ) {
         let length = path.len();
-        for (name, node) in &directory.entries {
+        for (name, node) in directory.entries() {
             if length > 0 {
                 path.push(b'/');
             }
@@ -143,7 +143,7 @@ fn contents(tree: &Tree) -> HashMap<Vec<u8>, (ObjectId, u64)> {
             match node {
                 Node::Directory(inner) => walk(tree, inner, path, found),
                 Node::Leaf(id) => {
-                    if let Content::Object { id, size } = tree.leaf(*id).content {
+                    if let Content::Object { id, size } = tree.leaf(id).content {
                         found.insert(path.clone(), (id, size));
                     }
                 }
@@ -152,7 +152,7 @@ fn contents(tree: &Tree) -> HashMap<Vec<u8>, (ObjectId, u64)> {
         }
     }
     let mut found = HashMap::new();
-    walk(tree, &tree.root, &mut Vec::new(), &mut found);
+    walk(tree, tree.root(), &mut Vec::new(), &mut found);
     found
 }
 

@@ -24,10 +24,10 @@ pub(super) fn read(tree: &Tree, open: Open<'_>, rules: &Rules) -> io::Result<Fou
         links: tree.link_counts(),
         found: Found::default(),
     };
-    let metadata = tree.root.metadata.clone();
+    let metadata = tree.root().metadata();
     let entries = &mut walk.found.entries;
     let place = entries.push(0, b"", &Kind::Directory, metadata, None);
-    walk.directory(&tree.root, place, &mut Vec::new(), 0)?;
+    walk.directory(tree.root(), place, &mut Vec::new(), 0)?;
     Ok(walk.found)
 }
 
@@ -50,7 +50,7 @@ fn content(leaf: &Leaf, open: Open<'_>) -> io::Result<Opened> {
 /// A directory among the entries, whose content comes later.
 struct Waiting<'a> {
     name: &'a [u8],
-    directory: &'a Directory,
+    directory: Directory<'a>,
     place: usize,
     excluded: Verdict,
 }
@@ -67,14 +67,14 @@ impl<'a> Walk<'a> {
     /// Reads what is in a directory, in the order of the entries; `path` is given back as it was.
     fn directory(
         &mut self,
-        directory: &'a Directory,
+        directory: Directory<'a>,
         place: usize,
         path: &mut Vec<u8>,
         depth: usize,
     ) -> io::Result<()> {
         let length = path.len();
         let mut waiting: Vec<Waiting<'a>> = Vec::new();
-        for (name, node) in &directory.entries {
+        for (name, node) in directory.entries() {
             while let Some(due) = waiting.pop_if(|due| is_content_before(due.name, name)) {
                 self.inside(&due, path, depth + 1)?;
             }
@@ -92,15 +92,15 @@ impl<'a> Walk<'a> {
     fn entry(
         &mut self,
         name: &'a [u8],
-        node: &'a Node,
+        node: Node<'a>,
         parent: usize,
         path: &[u8],
         depth: usize,
     ) -> Option<Waiting<'a>> {
         let excluded = self.rules.excludes(path);
         let metadata = match node {
-            Node::Directory(directory) => directory.metadata.clone(),
-            Node::Leaf(id) => self.tree.leaf(*id).metadata,
+            Node::Directory(directory) => directory.metadata(),
+            Node::Leaf(id) => self.tree.leaf(id).metadata,
         };
         if excluded == Verdict::LeaveOut || rules::is_marked(&metadata.xattrs) {
             self.found.skip(path);
@@ -121,7 +121,7 @@ impl<'a> Walk<'a> {
                         excluded,
                     });
                 }
-                Node::Leaf(id) => self.leaf(*id, parent, name, path),
+                Node::Leaf(id) => self.leaf(id, parent, name, path),
             }
         }
         None
@@ -140,13 +140,13 @@ impl<'a> Walk<'a> {
     fn content(&mut self, of: &Waiting<'a>, path: &mut Vec<u8>, depth: usize) -> io::Result<()> {
         let inner = of.directory;
         if of.excluded == Verdict::Empty || self.is_cache(inner)? {
-            if !inner.entries.is_empty() {
+            if !inner.is_empty() {
                 self.found.skip(path);
             }
             return Ok(());
         }
         if path == b"boot" && !self.rules.allow_boot {
-            for name in inner.entries.keys() {
+            for (name, _) in inner.entries() {
                 let path = [&b"boot/"[..], name].concat();
                 if self.rules.excludes(&path) != Verdict::LeaveOut {
                     self.found.refuse(&path, Reason::Boot);
@@ -157,11 +157,11 @@ impl<'a> Walk<'a> {
         self.directory(inner, of.place, path, depth)
     }
 
-    fn is_cache(&self, directory: &Directory) -> io::Result<bool> {
-        let Some(Node::Leaf(id)) = directory.entries.get(rules::CACHE_TAG) else {
+    fn is_cache(&self, directory: Directory<'_>) -> io::Result<bool> {
+        let Some(Node::Leaf(id)) = directory.get(rules::CACHE_TAG) else {
             return Ok(false);
         };
-        let leaf = self.tree.leaf(*id);
+        let leaf = self.tree.leaf(id);
         if !matches!(leaf.content, Content::Inline(_) | Content::Object { .. }) {
             return Ok(false);
         }

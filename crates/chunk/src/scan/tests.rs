@@ -220,15 +220,14 @@ fn what_is_missing_is_not_made_below_something_that_is_no_directory() {
 
 #[test]
 fn an_image_with_a_name_that_is_too_long_is_refused() {
-    use hull_erofs::tree::{Content, Leaf, Node};
+    use hull_erofs::tree::{Content, DirectoryId, Leaf};
     let mut tree = Tree::default();
     let leaf = tree.add_leaf(Leaf {
         metadata: Metadata::default(),
         content: Content::Fifo,
     });
     for length in [255, 256] {
-        let name = vec![b'A'; length].into_boxed_slice();
-        tree.root.entries.insert(name.into(), Node::Leaf(leaf));
+        tree.put_leaf(DirectoryId::ROOT, &vec![b'A'; length], leaf);
     }
     let open: OpenObject = Box::new(|_| Err(io::ErrorKind::NotFound.into()));
     let mut rules = Rules::default();
@@ -247,7 +246,7 @@ fn an_image_with_a_name_that_is_too_long_is_refused() {
 mod order {
     use std::collections::BTreeSet;
 
-    use hull_erofs::tree::Node;
+    use hull_erofs::tree::DirectoryId;
     use proptest::prelude::*;
 
     use super::*;
@@ -265,18 +264,16 @@ mod order {
             let mut expected = BTreeSet::from([Vec::new()]);
             for path in &paths {
                 fs::create_dir_all(root.0.path().join(path)).unwrap();
-                let mut directory = &mut tree.root;
+                let mut directory = DirectoryId::ROOT;
                 let mut above = String::new();
                 for name in path.split('/') {
                     above += if above.is_empty() { "" } else { "/" };
                     above += name;
                     expected.insert(above.clone().into_bytes());
-                    let inner = directory.entries.entry(name.as_bytes().into());
-                    let inner = inner.or_insert_with(|| Node::Directory(Box::default()));
-                    directory = match inner {
-                        Node::Directory(inner) => inner,
-                        Node::Leaf(_) => unreachable!("there are directories only"),
-                    };
+                    let known = tree.directory(above.as_bytes()).map(|known| known.id());
+                    directory = known.unwrap_or_else(|| {
+                        tree.put_directory(directory, name.as_bytes(), Metadata::default())
+                    });
                 }
             }
             let mut rules = Rules::default();

@@ -1,12 +1,12 @@
 //! From text to tree.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::str::FromStr;
 
 use crate::fsverity::ObjectId;
 use crate::limits;
 use crate::tree::{
-    Content, Device, Directory, Leaf, LeafId, MAX_DEPTH, Metadata, Node, Timestamp, Tree, Xattrs,
+    Content, Device, DirectoryId, Leaf, LeafId, MAX_DEPTH, Metadata, Timestamp, Tree, Xattrs,
 };
 
 use super::escape::unescape;
@@ -104,24 +104,22 @@ impl Reader {
         if !self.has_root {
             return Err(Problem::RootNotFirst);
         }
-        let node = match parse_inode(&mut fields)? {
+        let inode = parse_inode(&mut fields)?;
+        let (parent, name) = self.place(&path)?;
+        let leaf = match inode {
+            Inode::Directory(metadata) => {
+                self.tree.put_directory(parent, name, metadata);
+                return Ok(());
+            }
             Inode::Link(target) => {
                 let known = self.leaves.get(&target);
-                let id = *known.ok_or_else(|| Problem::NoTarget(show(&target)))?;
-                self.leaves.insert(path.clone(), id);
-                Node::Leaf(id)
+                *known.ok_or_else(|| Problem::NoTarget(show(&target)))?
             }
-            Inode::Directory(metadata) => Node::Directory(Box::new(Directory {
-                metadata,
-                entries: BTreeMap::new(),
-            })),
-            Inode::Leaf(leaf) => {
-                let id = self.tree.add_leaf(leaf);
-                self.leaves.insert(path.clone(), id);
-                Node::Leaf(id)
-            }
+            Inode::Leaf(leaf) => self.tree.add_leaf(leaf),
         };
-        self.insert(&path, node)
+        self.tree.put_leaf(parent, name, leaf);
+        self.leaves.insert(path, leaf);
+        Ok(())
     }
 
     fn set_root(&mut self, mut fields: Fields<'_>) -> Result<(), Problem> {
@@ -131,17 +129,19 @@ impl Reader {
         let Inode::Directory(metadata) = parse_inode(&mut fields)? else {
             return Err(Problem::RootNotFirst);
         };
-        self.tree.root.metadata = metadata;
+        self.tree
+            .set_directory_metadata(DirectoryId::ROOT, metadata);
         self.has_root = true;
         Ok(())
     }
 
-    fn insert(&mut self, path: &[u8], node: Node) -> Result<(), Problem> {
+    /// The directory that a path leads into, and the name there, which must be free.
+    fn place<'p>(&self, path: &'p [u8]) -> Result<(DirectoryId, &'p [u8]), Problem> {
         let slash = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
         let (parent, name) = (&path[..slash], &path[slash + 1..]);
-        let parent = self.tree.directory_mut(parent).ok_or(Problem::NoParent)?;
-        match parent.entries.insert(name.into(), node) {
-            None => Ok(()),
+        let parent = self.tree.directory(parent).ok_or(Problem::NoParent)?;
+        match parent.get(name) {
+            None => Ok((parent.id(), name)),
             Some(_) => Err(Problem::Duplicate),
         }
     }

@@ -56,8 +56,9 @@ impl Line<'_> {
 
 impl<'a> Dump<'a> {
     fn write_tree(&mut self) {
-        self.write_directory(&self.tree.root);
-        let mut open = vec![(self.path.len(), self.tree.root.entries.iter())];
+        let root = self.tree.root();
+        self.write_directory(root);
+        let mut open = vec![(self.path.len(), root.entries())];
         while let Some((length, entries)) = open.last_mut() {
             self.path.truncate(*length);
             let Some((name, node)) = entries.next() else {
@@ -69,18 +70,18 @@ impl<'a> Dump<'a> {
             match node {
                 Node::Directory(directory) => {
                     self.write_directory(directory);
-                    open.push((self.path.len(), directory.entries.iter()));
+                    open.push((self.path.len(), directory.entries()));
                 }
-                Node::Leaf(id) => self.write_leaf(*id),
+                Node::Leaf(id) => self.write_leaf(id),
             }
         }
     }
 
-    fn write_directory(&mut self, directory: &Directory) {
-        let is_directory = |node: &&Node| matches!(node, Node::Directory(_));
-        let links = 2 + directory.entries.values().filter(is_directory).count();
+    fn write_directory(&mut self, directory: Directory<'_>) {
+        let is_directory = |(_, node): &(&[u8], Node<'_>)| matches!(node, Node::Directory(_));
+        let links = 2 + directory.entries().filter(is_directory).count();
         self.write_line(
-            (&directory.metadata).into(),
+            directory.metadata_view(),
             links,
             &Line::of_type(super::DIRECTORY),
         );

@@ -1,9 +1,8 @@
 //! The entries of a directory, in blocks.
 
-use std::collections::btree_map;
 use std::iter::Peekable;
 
-use crate::tree::{Directory, Name, Node};
+use crate::tree::{Directory, Entries, Node};
 
 use super::format::{self, FileType};
 
@@ -17,14 +16,14 @@ pub(super) enum Target<'a> {
     /// In the root: a device that hides a directory of the object store.
     Stub,
     /// What the tree has there.
-    Node(&'a Node),
+    Node(Node<'a>),
 }
 
 /// The names of a directory of the image in their order: those of the tree, and
 /// those that the image adds.
 #[derive(Debug)]
 pub(super) struct Names<'a> {
-    own: Peekable<btree_map::Iter<'a, Name, Node>>,
+    own: Peekable<Entries<'a>>,
     /// Of those that the image adds: which is next, and how many there are.
     added: usize,
     added_end: usize,
@@ -35,10 +34,10 @@ const DOTS: [(&[u8], Target<'static>); 2] = [(b".", Target::This), (b"..", Targe
 
 impl<'a> Names<'a> {
     /// The root has devices for names that the tree does not use.
-    pub(super) fn new(directory: &'a Directory, is_root: bool) -> Self {
+    pub(super) fn new(directory: Directory<'a>, is_root: bool) -> Self {
         let stubs = if is_root { format::STUB_NAMES.len() } else { 0 };
         Self {
-            own: directory.entries.iter().peekable(),
+            own: directory.entries().peekable(),
             added: 0,
             added_end: DOTS.len() + stubs,
         }
@@ -61,7 +60,7 @@ impl<'a> Iterator for Names<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         if let Some((name, target)) = self.next_added() {
-            let own = self.own.peek().map(|(own, _)| &**own);
+            let own = self.own.peek().map(|(own, _)| *own);
             if own.is_none_or(|own| name <= own) {
                 self.added += 1;
             }

@@ -37,7 +37,7 @@ use crate::tree::Tree;
 /// and made as often as it is wanted.
 ///
 /// Leaves of the tree's table that no entry leads to are left out. Beside the tree it
-/// takes some 30 bytes of memory for each inode, and while it is made some hundred kB.
+/// takes some MiB of memory, and some bytes for each inode; the rest of the plan is on disk.
 #[derive(Debug)]
 pub struct Image<'a> {
     plan: plan::Plan<'a>,

@@ -100,7 +100,7 @@ impl Sources {
 /// A directory and its place.
 #[derive(Debug)]
 pub(super) struct Placed<'a> {
-    pub(super) directory: &'a Directory,
+    pub(super) directory: Directory<'a>,
     pub(super) place: Place,
     /// The place of the directory above.
     pub(super) parent: Place,
@@ -118,7 +118,7 @@ pub(super) struct Placed<'a> {
 #[derive(Debug)]
 pub(super) struct Order<'a> {
     tree: &'a Tree,
-    survey: Survey<'a>,
+    survey: Survey,
     pub(super) sources: Sources,
     /// In the order of their places.
     pub(super) directories: Vec<Placed<'a>>,
@@ -128,7 +128,7 @@ pub(super) struct Order<'a> {
 
 impl<'a> Order<'a> {
     /// Puts the inodes of a tree in order, the root first.
-    pub(super) fn new(tree: &'a Tree, survey: Survey<'a>) -> Result<Self, WriteError> {
+    pub(super) fn new(tree: &'a Tree, survey: Survey) -> Result<Self, WriteError> {
         let mut order = Self {
             tree,
             survey,
@@ -136,7 +136,7 @@ impl<'a> Order<'a> {
             directories: Vec::new(),
             leaves: vec![None; tree.leaf_count()],
         };
-        order.push_directory(&tree.root, ROOT)?;
+        order.push_directory(tree.root(), ROOT)?;
         let mut index = 0;
         while index < order.directories.len() {
             order.place_entries(index)?;
@@ -163,7 +163,7 @@ impl<'a> Order<'a> {
                     links = links.saturating_add(1);
                     self.push_directory(inner, place)?;
                 }
-                Target::Node(Node::Leaf(id)) => self.place_leaf(index, name, *id)?,
+                Target::Node(Node::Leaf(id)) => self.place_leaf(index, name, id)?,
             }
         }
         extent.close();
@@ -174,7 +174,7 @@ impl<'a> Order<'a> {
 
     fn push_directory(
         &mut self,
-        directory: &'a Directory,
+        directory: Directory<'a>,
         parent: Place,
     ) -> Result<(), WriteError> {
         let index = u32::try_from(self.directories.len()).map_err(|_| WriteError::TooLarge)?;
@@ -196,7 +196,7 @@ impl<'a> Order<'a> {
         let Placed {
             directory, place, ..
         } = self.directories[parent];
-        if self.leaves[id.index()].is_some() || !self.survey.is_home(id, directory) {
+        if self.leaves[id.index()].is_some() || !self.survey.is_home(id, directory.id()) {
             return Ok(());
         }
         let leaf = self.tree.leaf_view(id);
@@ -217,7 +217,7 @@ impl<'a> Order<'a> {
 
     /// Whether a whiteout in the root can't be told from the devices `00` to `ff`.
     fn is_like_stub(&self, name: &[u8], leaf: LeafView<'_>) -> bool {
-        let root = MetadataView::from(&self.tree.root.metadata);
+        let root = self.tree.root().metadata_view();
         let MetadataView {
             mode,
             uid,
@@ -311,8 +311,8 @@ impl<'a> Order<'a> {
             Source::Directory(index) => {
                 let placed = &self.directories[index as usize];
                 let body = Body::Directory(placed.extent);
-                let metadata = &placed.directory.metadata;
-                Inode::new(metadata.into(), FileType::Directory, body).with_links(placed.links)
+                let metadata = placed.directory.metadata_view();
+                Inode::new(metadata, FileType::Directory, body).with_links(placed.links)
             }
             Source::Leaf { id, .. } => {
                 let leaf = tree.leaf_view(id);
@@ -323,7 +323,7 @@ impl<'a> Order<'a> {
                 let metadata = tree.leaf_view(id).metadata;
                 Inode::new(metadata, FileType::Regular, Body::Nothing)
             }
-            Source::Stub => Inode::stub((&tree.root.metadata).into()),
+            Source::Stub => Inode::stub(tree.root().metadata_view()),
         }
     }
 
@@ -340,11 +340,9 @@ impl<'a> Order<'a> {
     /// Owner, permissions, time and attributes as the tree has them; of the devices in the root its own.
     pub(super) fn metadata(&self, source: Source) -> MetadataView<'a> {
         match source {
-            Source::Directory(index) => {
-                (&self.directories[index as usize].directory.metadata).into()
-            }
+            Source::Directory(index) => self.directories[index as usize].directory.metadata_view(),
             Source::Leaf { id, .. } | Source::Whiteout(id) => self.tree.leaf_view(id).metadata,
-            Source::Stub => (&self.tree.root.metadata).into(),
+            Source::Stub => self.tree.root().metadata_view(),
         }
     }
 }

@@ -4,46 +4,47 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use crate::limits;
-use crate::tree::{ContentView, Device, Directory, LeafId, MAX_DEPTH, MetadataView, Node, Tree};
+use crate::tree::{ContentView, Device, DirectoryId, LeafId, MAX_DEPTH, MetadataView, Node, Tree};
 
 use super::error::WriteError;
 use super::format;
 
 /// A tree that can be written: its limits are checked, its links counted.
 #[derive(Debug)]
-pub(super) struct Survey<'a> {
+pub(super) struct Survey {
     links: Vec<u32>,
     /// Of the leaves with several names: the directory with the first.
-    homes: HashMap<LeafId, &'a Directory>,
+    homes: HashMap<LeafId, DirectoryId>,
 }
 
-impl<'a> Survey<'a> {
+impl Survey {
     /// Walks the tree once, depth first, in the order of a dump file.
-    pub(super) fn new(tree: &'a Tree) -> Result<Self, WriteError> {
+    pub(super) fn new(tree: &Tree) -> Result<Self, WriteError> {
         let mut survey = Self {
             links: tree.link_counts(),
             homes: HashMap::new(),
         };
         let mut path = Vec::new();
-        check_metadata((&tree.root.metadata).into(), &path)?;
-        let mut open = vec![(&tree.root, tree.root.entries.iter())];
+        let root = tree.root();
+        check_metadata(root.metadata_view(), &path)?;
+        let mut open = vec![(root.id(), root.entries())];
         while let Some((directory, entries)) = open.last_mut() {
             let Some((name, node)) = entries.next() else {
                 open.pop();
                 path.pop();
                 continue;
             };
-            path.push(&name[..]);
+            path.push(name);
             check_name(name, &path)?;
             match node {
                 Node::Directory(inner) => {
-                    check_metadata((&inner.metadata).into(), &path)?;
+                    check_metadata(inner.metadata_view(), &path)?;
                     check_depth(&path)?;
-                    open.push((inner, inner.entries.iter()));
+                    open.push((inner.id(), inner.entries()));
                 }
                 Node::Leaf(id) => {
                     let directory = *directory;
-                    survey.visit_leaf(tree, *id, directory, &path)?;
+                    survey.visit_leaf(tree, id, directory, &path)?;
                     path.pop();
                 }
             }
@@ -61,17 +62,15 @@ impl<'a> Survey<'a> {
     /// mkcomposefs reads dump files, where the first name carries the inode and
     /// the others are links to it. So the inode takes its place among those of
     /// that directory, although a name in another one may come earlier there.
-    pub(super) fn is_home(&self, id: LeafId, directory: &Directory) -> bool {
-        self.homes
-            .get(&id)
-            .is_none_or(|home| std::ptr::eq(*home, directory))
+    pub(super) fn is_home(&self, id: LeafId, directory: DirectoryId) -> bool {
+        self.homes.get(&id).is_none_or(|home| *home == directory)
     }
 
     fn visit_leaf(
         &mut self,
         tree: &Tree,
         id: LeafId,
-        directory: &'a Directory,
+        directory: DirectoryId,
         path: &[&[u8]],
     ) -> Result<(), WriteError> {
         let links = self.links(id);

@@ -8,7 +8,7 @@ mod policy;
 use std::collections::HashMap;
 
 use crate::fsverity::ObjectId;
-use crate::tree::{Content, ContentView, Directory, Entry, LeafId, Metadata, Node, Tree, Xattrs};
+use crate::tree::{Content, ContentView, DirectoryId, Entry, LeafId, Metadata, Node, Tree, Xattrs};
 use policy::Policy;
 
 /// The attribute with the label.
@@ -154,52 +154,80 @@ impl Labelled {
     }
 }
 
+/// A directory whose entries are being labelled.
+struct Open {
+    directory: DirectoryId,
+    path: Vec<u8>,
+    /// The last name that was.
+    last: Vec<u8>,
+}
+
 impl Labels<'_> {
     fn apply(mut self) {
-        let mut root = std::mem::take(&mut self.tree.root);
-        self.set(&mut root.metadata, b"/", b'd');
-        self.walk(&mut root);
-        self.tree.root = root;
+        self.set_directory(DirectoryId::ROOT, b"/");
+        self.walk();
     }
 
     /// Depth first, in order: the first name of a leaf keeps it.
-    fn walk(&mut self, root: &mut Directory) {
-        let mut open = vec![(Vec::new(), root.entries.iter_mut())];
-        while let Some((above, entries)) = open.last_mut() {
-            let Some((name, node)) = entries.next() else {
+    fn walk(&mut self) {
+        let mut open = vec![Open {
+            directory: DirectoryId::ROOT,
+            path: Vec::new(),
+            last: Vec::new(),
+        }];
+        while let Some(top) = open.last_mut() {
+            let directory = top.directory;
+            let Some((name, node)) = self.tree.next_entry(directory, &top.last) else {
                 open.pop();
                 continue;
             };
+            top.last.clear();
+            top.last.extend_from_slice(name);
+            let above = &top.path;
             let slash: &[u8] = if above.ends_with(b"/") { b"" } else { b"/" };
             let path = self.policy.substitute([above, slash, name].concat());
             match node {
-                Node::Leaf(id) => self.set_leaf(id, &path),
-                Node::Directory(directory) => {
-                    self.set(&mut directory.metadata, &path, b'd');
-                    open.push((path, directory.entries.iter_mut()));
+                Node::Leaf(id) => {
+                    let own = self.set_leaf(id, &path);
+                    if own != id {
+                        self.tree.put_leaf(directory, &top.last, own);
+                    }
+                }
+                Node::Directory(inner) => {
+                    let directory = inner.id();
+                    self.set_directory(directory, &path);
+                    open.push(Open {
+                        directory,
+                        path,
+                        last: Vec::new(),
+                    });
                 }
             }
         }
     }
 
-    fn set(&mut self, metadata: &mut Metadata, path: &[u8], file_type: u8) {
-        let label = self.policy.label(path, file_type);
-        self.labelled.store(metadata, label);
+    fn set_directory(&mut self, id: DirectoryId, path: &[u8]) {
+        let label = self.policy.label(path, b'd');
+        let labelled = &mut self.labelled;
+        self.tree
+            .change_directory_metadata(id, |metadata| labelled.store(metadata, label));
     }
 
-    fn set_leaf(&mut self, id: &mut LeafId, path: &[u8]) {
-        let file_type = type_code(self.tree.leaf_view(*id).content);
+    /// Gives a leaf the label of one of its names; which leaf has it, where another one had another before.
+    fn set_leaf(&mut self, mut id: LeafId, path: &[u8]) -> LeafId {
+        let file_type = type_code(self.tree.leaf_view(id).content);
         let label = self.policy.label(path, file_type);
         if std::mem::replace(&mut self.met[id.index()], true) {
-            let leaf = self.tree.leaf(*id);
+            let leaf = self.tree.leaf(id);
             if leaf.metadata.xattrs.get(ATTRIBUTE).map(|known| &**known) == label {
-                return;
+                return id;
             }
-            *id = self.tree.add_leaf(leaf);
+            id = self.tree.add_leaf(leaf);
         }
         let labelled = &mut self.labelled;
         self.tree
-            .change_leaf_metadata(*id, |metadata| labelled.store(metadata, label));
+            .change_leaf_metadata(id, |metadata| labelled.store(metadata, label));
+        id
     }
 }
 

@@ -16,25 +16,25 @@ pub type OpenObject = Arc<dyn Fn(&ObjectId) -> io::Result<File> + Send + Sync>;
 /// All names of the tree. Its depth is bounded where layers are merged.
 pub(super) fn read(tree: &Tree) -> BTreeMap<Box<[u8]>, Kind> {
     let mut entries = BTreeMap::from([(Box::default(), Kind::Directory)]);
-    directory(tree, &tree.root, &mut Vec::new(), &mut entries);
+    directory(tree, tree.root(), &mut Vec::new(), &mut entries);
     entries
 }
 
 fn directory(
     tree: &Tree,
-    inside: &Directory,
+    inside: Directory<'_>,
     path: &mut Vec<u8>,
     entries: &mut BTreeMap<Box<[u8]>, Kind>,
 ) {
     let length = path.len();
-    for (name, node) in &inside.entries {
+    for (name, node) in inside.entries() {
         if length > 0 {
             path.push(b'/');
         }
         path.extend_from_slice(name);
         let kind = match node {
             Node::Directory(_) => Kind::Directory,
-            Node::Leaf(id) => match &tree.leaf(*id).content {
+            Node::Leaf(id) => match &tree.leaf(id).content {
                 Content::Inline(bytes) => Kind::Regular(bytes.len() as u64),
                 Content::Object { size, .. } => Kind::Regular(*size),
                 Content::Symlink(target) => Kind::Symlink(target.clone()),

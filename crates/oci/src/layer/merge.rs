@@ -14,11 +14,11 @@
 //! is a device.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use hull_erofs::ObjectId;
-use hull_erofs::tree::{Content, Directory, Leaf, LeafId, Metadata, Name, Node, Tree};
+use hull_erofs::tree::{Content, DirectoryId, Leaf, LeafId, Metadata, Node, Tree};
 use hull_store::Store;
+use hull_sys::spill::SpilledVec;
 
 use super::entry::{ENTRIES_MAX, Entry, ImageBudget, Item, METADATA_MAX};
 use super::parts::{LENGTHS, Lengths, for_each_part};
@@ -137,9 +137,10 @@ pub(super) fn merge_in_parts(
 /// The layers applied so far.
 #[derive(Debug)]
 pub struct Merger {
-    directories: Vec<MergedDirectory>,
-    /// The leaves are here from the beginning, hidden ones among them; the rest comes at the end.
+    /// With hidden inodes, which go at the end.
     tree: Tree,
+    /// Where the directories of the tree are: a row of [`Location`] for each.
+    locations: SpilledVec<[u32; 3]>,
     /// The parent that the last entry was put into, and its path: its neighbours follow it.
     last_parent: Option<(Box<[u8]>, DirectoryId)>,
     /// The most directories and leaves, hidden ones among them.
@@ -149,24 +150,20 @@ pub struct Merger {
     followed_max: u64,
 }
 
-/// Place in [`Merger::directories`].
-type DirectoryId = u32;
-const ROOT: DirectoryId = 0;
+const ROOT: DirectoryId = DirectoryId::ROOT;
 
-#[derive(Debug)]
-struct MergedDirectory {
-    metadata: Metadata,
+#[derive(Debug, Clone, Copy)]
+struct Location {
     parent: DirectoryId,
     depth: usize,
     /// Length of the path in bytes, with a slash in front of each component.
     length: usize,
-    entries: BTreeMap<Name, Slot>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Slot {
+/// What a name leads to.
+#[derive(Clone, Copy)]
+enum Found {
     Directory(DirectoryId),
-    /// In [`Merger::tree`].
     Leaf(LeafId),
 }
 
@@ -187,21 +184,18 @@ fn implied() -> Metadata {
 
 impl Default for Merger {
     fn default() -> Self {
-        let root = MergedDirectory {
-            metadata: implied(),
-            parent: ROOT,
-            depth: 0,
-            length: 0,
-            entries: BTreeMap::new(),
-        };
-        Self {
-            directories: vec![root],
-            tree: Tree::default(),
+        let mut tree = Tree::default();
+        tree.set_directory_metadata(ROOT, implied());
+        let mut merger = Self {
+            tree,
+            locations: SpilledVec::default(),
             last_parent: None,
             nodes_max: ENTRIES_MAX,
             followed: 0,
             followed_max: FOLLOWED_BYTES_MAX,
-        }
+        };
+        merger.locations.push([0; 3]);
+        merger
     }
 }
 
@@ -236,38 +230,29 @@ impl Merger {
 
     /// The tree of all layers.
     pub fn finish(mut self) -> Tree {
-        self.tree.root = self.take_directory(ROOT);
-        self.tree.drop_unreferenced_leaves();
+        self.tree.compact();
         self.tree
     }
 
-    /// Takes a directory out, with what is in it. As deep as the tree, at most [`DEPTH_MAX`].
-    fn take_directory(&mut self, id: DirectoryId) -> Directory {
-        let merged = &mut self.directories[id as usize];
-        let metadata = std::mem::take(&mut merged.metadata);
-        let slots = std::mem::take(&mut merged.entries);
-        let mut node = |slot| match slot {
-            Slot::Directory(id) => Node::Directory(Box::new(self.take_directory(id))),
-            Slot::Leaf(id) => Node::Leaf(id),
-        };
-        // Of as few parts as there can be, which those that grew by one entry after the other are not.
-        let entries = slots
-            .into_iter()
-            .map(|(name, slot)| (name, node(slot)))
-            .collect();
-        Directory { metadata, entries }
+    fn location(&self, id: DirectoryId) -> Location {
+        let [parent, depth, length] = *self.locations.get(id.index());
+        Location {
+            parent: DirectoryId::new(parent),
+            depth: depth as usize,
+            length: length as usize,
+        }
     }
 
     fn hide(&mut self, whiteout: Whiteout<'_>) -> Result<(), Refusal> {
         match whiteout {
             Whiteout::Name { directory, name } => {
                 if let Some(directory) = self.resolve(directory, Missing::Accept)? {
-                    self.directories[directory as usize].entries.remove(name);
+                    self.tree.remove(directory, name);
                 }
             }
             Whiteout::Opaque { directory } => {
                 if let Some(directory) = self.resolve(directory, Missing::Accept)? {
-                    self.directories[directory as usize].entries.clear();
+                    self.tree.clear(directory);
                 }
             }
         }
@@ -279,14 +264,14 @@ impl Merger {
             if item != Item::Directory {
                 return Err(Refusal::Root);
             }
-            self.directories[ROOT as usize].metadata = metadata;
+            self.tree.set_directory_metadata(ROOT, metadata);
             return Ok(());
         };
         let parent = self.parent(parent)?;
         self.check_depth(parent, name)?;
         match item {
-            Item::Directory => match self.directories[parent as usize].entries.get(name) {
-                Some(&Slot::Directory(id)) => self.directories[id as usize].metadata = metadata,
+            Item::Directory => match self.get(parent, name) {
+                Some(Found::Directory(id)) => self.tree.set_directory_metadata(id, metadata),
                 _ => {
                     self.make_directory(parent, name, metadata)?;
                 }
@@ -294,11 +279,11 @@ impl Merger {
             Item::Leaf(content) => {
                 self.check_room()?;
                 let leaf = self.tree.add_leaf(Leaf { metadata, content });
-                self.put(parent, name, Slot::Leaf(leaf));
+                self.put(parent, name, leaf);
             }
             Item::HardLink(target) => {
-                let slot = self.link_target(&target, (parent, name))?;
-                self.put(parent, name, slot);
+                let leaf = self.link_target(&target, (parent, name))?;
+                self.put(parent, name, leaf);
             }
         }
         Ok(())
@@ -319,7 +304,7 @@ impl Merger {
     }
 
     fn check_depth(&self, parent: DirectoryId, name: &[u8]) -> Result<(), Refusal> {
-        let parent = &self.directories[parent as usize];
+        let parent = self.location(parent);
         if parent.depth >= DEPTH_MAX || parent.length + 1 + name.len() > PATH_MAX + 1 {
             return Err(Refusal::TooDeep);
         }
@@ -331,21 +316,25 @@ impl Merger {
     }
 
     fn check_room(&self) -> Result<(), Refusal> {
-        if (self.directories.len() + self.tree.leaf_count()) as u64 >= self.nodes_max {
+        if (self.tree.directory_count() + self.tree.leaf_count()) as u64 >= self.nodes_max {
             return Err(Refusal::TooMany);
         }
         Ok(())
     }
 
-    /// Puts something under a name, in place of what was there.
-    fn put(&mut self, parent: DirectoryId, name: &[u8], slot: Slot) {
-        let entries = &mut self.directories[parent as usize].entries;
-        if let Some(there) = entries.get_mut(name) {
-            *there = slot;
+    fn get(&self, directory: DirectoryId, name: &[u8]) -> Option<Found> {
+        let found = self.tree.directory_at(directory).get(name)?;
+        Some(match found {
+            Node::Directory(inner) => Found::Directory(inner.id()),
+            Node::Leaf(id) => Found::Leaf(id),
+        })
+    }
+
+    /// Puts a leaf under a name, in place of what was there.
+    fn put(&mut self, parent: DirectoryId, name: &[u8], leaf: LeafId) {
+        if self.tree.put_leaf(parent, name, leaf) {
             // It may have been a directory, or a link to one, on the way to the last parent.
             self.last_parent = None;
-        } else {
-            entries.insert(name.into(), slot);
         }
     }
 
@@ -356,16 +345,17 @@ impl Merger {
         metadata: Metadata,
     ) -> Result<DirectoryId, Refusal> {
         self.check_room()?;
-        let id = DirectoryId::try_from(self.directories.len()).map_err(|_| Refusal::TooMany)?;
-        let MergedDirectory { depth, length, .. } = self.directories[parent as usize];
-        self.directories.push(MergedDirectory {
-            metadata,
-            parent,
-            depth: depth + 1,
-            length: length + 1 + name.len(),
-            entries: BTreeMap::new(),
-        });
-        self.put(parent, name, Slot::Directory(id));
+        let Location { depth, length, .. } = self.location(parent);
+        if self.tree.directory_at(parent).get(name).is_some() {
+            self.last_parent = None;
+        }
+        let id = self.tree.put_directory(parent, name, metadata);
+        let narrow = |number: usize| u32::try_from(number).map_err(|_| Refusal::TooDeep);
+        self.locations.push([
+            narrow(parent.index())?,
+            narrow(depth + 1)?,
+            narrow(length + 1 + name.len())?,
+        ]);
         Ok(id)
     }
 
@@ -374,7 +364,7 @@ impl Merger {
         &mut self,
         target: &EntryPath,
         link: (DirectoryId, &[u8]),
-    ) -> Result<Slot, Refusal> {
+    ) -> Result<LeafId, Refusal> {
         let Some((directory, name)) = target.split_last() else {
             return Err(Refusal::TargetDirectory(target.to_name()));
         };
@@ -385,9 +375,9 @@ impl Merger {
         if (directory, name) == link {
             return Err(Refusal::TargetItself);
         }
-        match self.directories[directory as usize].entries.get(name) {
-            Some(Slot::Directory(_)) => Err(Refusal::TargetDirectory(target.to_name())),
-            Some(slot) => Ok(*slot),
+        match self.get(directory, name) {
+            Some(Found::Directory(_)) => Err(Refusal::TargetDirectory(target.to_name())),
+            Some(Found::Leaf(leaf)) => Ok(leaf),
             None => Err(missing()),
         }
     }
@@ -407,25 +397,25 @@ impl Merger {
                 .next()
                 .unwrap_or_default();
             let after = (position + component.len() + 1).min(rest.len());
-            let slot = match component {
-                b"" | b"." => Slot::Directory(at),
+            let found = match component {
+                b"" | b"." => Found::Directory(at),
                 b".." if at == ROOT => return Err(Refusal::Escape),
-                b".." => Slot::Directory(self.directories[at as usize].parent),
-                _ => match self.directories[at as usize].entries.get(component) {
-                    Some(slot) => *slot,
+                b".." => Found::Directory(self.location(at).parent),
+                _ => match self.get(at, component) {
+                    Some(found) => found,
                     None if missing == Missing::Accept => return Ok(None),
                     None => {
                         self.check_depth(at, component)?;
-                        Slot::Directory(self.make_directory(at, component, implied())?)
+                        Found::Directory(self.make_directory(at, component, implied())?)
                     }
                 },
             };
-            let leaf = match slot {
-                Slot::Directory(id) => {
+            let leaf = match found {
+                Found::Directory(id) => {
                     (at, position) = (id, after);
                     continue;
                 }
-                Slot::Leaf(leaf) => leaf,
+                Found::Leaf(leaf) => leaf,
             };
             if let Content::Symlink(target) = &self.tree.leaf(leaf).content {
                 followed += 1;
@@ -435,7 +425,7 @@ impl Merger {
                 if target.starts_with(b"/") {
                     at = ROOT;
                 }
-                let path = [target, &b"/"[..], &rest[after..]].concat();
+                let path = [&target[..], b"/", &rest[after..]].concat();
                 self.followed += path.len() as u64;
                 if self.followed > self.followed_max {
                     return Err(Refusal::TooMuchFollowed);

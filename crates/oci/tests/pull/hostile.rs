@@ -315,15 +315,7 @@ fn a_layer_without_anything_is_fine() {
         version: "1",
     });
     let (local, pulled) = pulled(empty);
-    assert!(
-        pulled
-            .image
-            .tree(&local.store)
-            .unwrap()
-            .root
-            .entries
-            .is_empty()
-    );
+    assert!(pulled.image.tree(&local.store).unwrap().root().is_empty());
 }
 
 // Manifests
@@ -500,7 +492,7 @@ fn what_a_configuration_says_of_running_is_only_data() {
     });
     let (local, pulled) = pulled(image);
     let tree = pulled.image.tree(&local.store).unwrap();
-    assert_eq!(tree.root.entries.len(), 1, "usr");
+    assert_eq!(tree.root().entries().count(), 1, "usr");
     assert_eq!(pulled.image.config.version(), Some("$(reboot)\n\u{1b}[2J"));
 }
 

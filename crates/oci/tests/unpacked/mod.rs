@@ -25,7 +25,7 @@ pub(crate) fn differences(store: &Store, tree: &Tree, unpacked: &Path) -> Vec<St
         inodes: BTreeMap::new(),
         leaves: BTreeMap::new(),
     };
-    comparer.directory(&tree.root, unpacked, "");
+    comparer.directory(tree.root(), unpacked, "");
     comparer.differences
 }
 
@@ -51,24 +51,22 @@ impl Comparer<'_> {
         ));
     }
 
-    fn directory(&mut self, ours: &Directory, theirs: &Path, path: &str) {
+    fn directory(&mut self, ours: Directory<'_>, theirs: &Path, path: &str) {
         let stat = rustix::fs::lstat(theirs).expect("a directory that was listed can be read");
-        let implied = path.is_empty() || ours.metadata.mtime == Timestamp::default();
-        self.metadata(&ours.metadata, &stat, theirs, path, true, !implied);
+        let metadata = ours.metadata();
+        let implied = path.is_empty() || metadata.mtime == Timestamp::default();
+        self.metadata(&metadata, &stat, theirs, path, true, !implied);
         let mut names: BTreeMap<Box<[u8]>, ()> = BTreeMap::new();
         for entry in std::fs::read_dir(theirs).expect("a directory can be listed") {
             let name = entry.expect("a directory can be listed").file_name();
             names.insert(name.as_bytes().into(), ());
         }
-        for name in names
-            .keys()
-            .filter(|name| !ours.entries.contains_key(&name[..]))
-        {
+        for name in names.keys().filter(|name| ours.get(name).is_none()) {
             self.differ(&join(path, name), "exists", false, true);
         }
-        for (name, node) in &ours.entries {
+        for (name, node) in ours.entries() {
             let path = join(path, name);
-            if !names.contains_key(&name[..]) {
+            if !names.contains_key(name) {
                 self.differ(&path, "exists", true, false);
                 continue;
             }
@@ -80,7 +78,7 @@ impl Comparer<'_> {
                     self.directory(directory, &theirs, &path);
                 }
                 Node::Directory(_) => self.differ(&path, "type", FileType::Directory, type_),
-                Node::Leaf(id) => self.leaf(*id, &stat, &theirs, &path),
+                Node::Leaf(id) => self.leaf(id, &stat, &theirs, &path),
             }
         }
     }

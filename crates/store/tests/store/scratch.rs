@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use hull_erofs::tree::{Content, Leaf, Metadata, Node, Tree};
+use hull_erofs::tree::{Content, DirectoryId, Leaf, Metadata, Tree};
 use hull_store::fsck::{Depth, Report};
 use hull_store::{ObjectId, Session, Store, Verity};
 
@@ -39,8 +39,7 @@ pub(crate) fn tree_of(objects: &[(ObjectId, u64)]) -> Tree {
             metadata: Metadata::default(),
             content,
         });
-        let name = format!("file{index}").into_bytes();
-        tree.root.entries.insert(name.into(), Node::Leaf(leaf));
+        tree.put_leaf(DirectoryId::ROOT, format!("file{index}").as_bytes(), leaf);
     }
     tree
 }

@@ -24,7 +24,7 @@ pub type TheirTree = tree::FileSystem<Sha512HashValue>;
 
 /// The same tree as theirs.
 pub fn to_theirs(ours: &Tree) -> TheirTree {
-    let mut theirs = TheirTree::new(to_stat(&ours.root.metadata));
+    let mut theirs = TheirTree::new(to_stat(&ours.root().metadata()));
     for (_, leaf) in ours.leaves() {
         let content = match &leaf.content {
             Content::Inline(bytes) => LeafContent::Regular(RegularFile::Inline(bytes.clone())),
@@ -40,13 +40,13 @@ pub fn to_theirs(ours: &Tree) -> TheirTree {
         };
         theirs.push_leaf(to_stat(&leaf.metadata), content);
     }
-    theirs.root = to_directory(&ours.root);
+    theirs.root = to_directory(ours.root());
     theirs
 }
 
-fn to_directory(ours: &Directory) -> tree::Directory<Sha512HashValue> {
-    let mut theirs = tree::Directory::new(to_stat(&ours.metadata));
-    for (name, node) in &ours.entries {
+fn to_directory(ours: Directory<'_>) -> tree::Directory<Sha512HashValue> {
+    let mut theirs = tree::Directory::new(to_stat(&ours.metadata()));
+    for (name, node) in ours.entries() {
         let inode = match node {
             Node::Directory(directory) => tree::Inode::Directory(Box::new(to_directory(directory))),
             Node::Leaf(id) => tree::Inode::leaf(composefs::generic_tree::LeafId(id.index())),

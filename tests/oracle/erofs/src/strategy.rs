@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hull_erofs::ObjectId;
 use hull_erofs::tree::{
-    Content, Device, Directory, Leaf, LeafId, Metadata, Node, Timestamp, Tree, Xattrs,
+    Content, Device, DirectoryId, Leaf, LeafId, Metadata, Timestamp, Tree, Xattrs,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -81,61 +81,47 @@ pub fn image_tree(times: Times) -> impl Strategy<Value = Tree> {
         .prop_map(|((mut tree, usr), files, missing)| {
             for (bit, name) in [&b"boot"[..], b"sysroot", b"run"].into_iter().enumerate() {
                 if missing != 1 << bit {
-                    tree.root
-                        .entries
-                        .insert(name.into(), empty(Metadata::default()));
+                    tree.put_directory(DirectoryId::ROOT, name, Metadata::default());
                 }
             }
             if missing != 8 {
-                tree.root.entries.insert(b"usr"[..].into(), empty(usr));
+                tree.put_directory(DirectoryId::ROOT, b"usr", usr);
             }
             for (place, metadata, name, leaf) in files {
                 let place: &[u8] = [&b"/run"[..], b"/boot", b"/sysroot", b"/usr"][place];
                 let id = tree.add_leaf(leaf);
-                if let Some(directory) = tree.directory_mut(place) {
-                    directory.entries.insert(name[..].into(), Node::Leaf(id));
-                    let below = Directory {
-                        metadata,
-                        entries: BTreeMap::new(),
-                    };
+                if let Some(directory) = tree.directory(place).map(|directory| directory.id()) {
+                    tree.put_leaf(directory, &name, id);
                     let mut below_name = name[..name.len().min(200)].to_vec();
                     below_name.extend_from_slice(b".d");
-                    directory
-                        .entries
-                        .insert(below_name.into(), Node::Directory(Box::new(below)));
+                    tree.put_directory(directory, &below_name, metadata);
                 }
             }
-            tree.drop_unreferenced_leaves();
+            tree.compact();
             tree
         })
-}
-
-fn empty(metadata: Metadata) -> Node {
-    Node::Directory(Box::new(Directory {
-        metadata,
-        entries: BTreeMap::new(),
-    }))
 }
 
 fn build(metadata: Metadata, entries: BTreeMap<Box<[u8]>, Sketch>) -> Tree {
     let mut tree = Tree::default();
     let mut linkable = Vec::new();
-    let root = build_directory(metadata, entries, &mut tree, &mut linkable);
-    tree.root = root;
+    tree.set_directory_metadata(DirectoryId::ROOT, metadata);
+    build_directory(DirectoryId::ROOT, entries, &mut tree, &mut linkable);
     tree
 }
 
 fn build_directory(
-    metadata: Metadata,
+    directory: DirectoryId,
     sketches: BTreeMap<Box<[u8]>, Sketch>,
     tree: &mut Tree,
     linkable: &mut Vec<LeafId>,
-) -> Directory {
-    let mut entries = BTreeMap::new();
+) {
     for (name, sketch) in sketches {
-        let node = match sketch {
+        let leaf = match sketch {
             Sketch::Directory(metadata, inner) => {
-                Node::Directory(Box::new(build_directory(metadata, inner, tree, linkable)))
+                let id = tree.put_directory(directory, &name, metadata);
+                build_directory(id, inner, tree, linkable);
+                continue;
             }
             Sketch::Leaf(leaf) => {
                 let is_whiteout = leaf.content == Content::CharacterDevice(Device::WHITEOUT);
@@ -143,14 +129,13 @@ fn build_directory(
                 if !is_whiteout {
                     linkable.push(id);
                 }
-                Node::Leaf(id)
+                id
             }
             Sketch::Link(_) if linkable.is_empty() => continue,
-            Sketch::Link(index) => Node::Leaf(*index.get(linkable)),
+            Sketch::Link(index) => *index.get(linkable),
         };
-        entries.insert(name.into(), node);
+        tree.put_leaf(directory, &name, leaf);
     }
-    Directory { metadata, entries }
 }
 
 /// A directory that takes several blocks, with names of many lengths.

@@ -1,6 +1,6 @@
 //! Images: ours and theirs, byte for byte.
 
-use hull_erofs::tree::{Content, Directory, Leaf, Metadata, Node, Tree};
+use hull_erofs::tree::{Content, DirectoryId, Leaf, Metadata, Tree};
 use hull_erofs::{dump, fsverity, image};
 use hull_oracle::strategy::{self, Times};
 use proptest::prelude::*;
@@ -57,7 +57,8 @@ proptest! {
 /// between them, and files of which every third has the content of another.
 fn large() -> Tree {
     let mut tree = Tree::default();
-    let mut directories = vec![Directory::default(); 3];
+    let directories = [&b"z"[..], b"00", b"-"]
+        .map(|name| tree.put_directory(DirectoryId::ROOT, name, Metadata::default()));
     for number in 0..3000u32 {
         let content = Content::Object {
             id: fsverity::digest(&(number - number % 3 / 2).to_le_bytes()),
@@ -69,14 +70,9 @@ fn large() -> Tree {
         });
         let name = format!("{number}-{}", "x".repeat(number as usize % 40)).into_bytes();
         let links = 1 + usize::from(number % 5 == 0) + usize::from(number % 7 == 0);
-        for directory in directories.iter_mut().take(links) {
-            let name = name.clone().into();
-            directory.entries.insert(name, Node::Leaf(leaf));
+        for directory in directories.into_iter().take(links) {
+            tree.put_leaf(directory, &name, leaf);
         }
-    }
-    for (name, directory) in ["z", "00", "-"].into_iter().zip(directories) {
-        let node = Node::Directory(Box::new(directory));
-        tree.root.entries.insert(name.as_bytes().into(), node);
     }
     tree
 }

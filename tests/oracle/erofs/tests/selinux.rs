@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use hull_erofs::tree::{Content, Leaf, Metadata, Node, Tree};
+use hull_erofs::tree::{Content, DirectoryId, Leaf, Metadata, Node, Tree};
 use hull_erofs::{dump, fsverity, selinux, transform};
 use hull_oracle::strategy::{self, Times};
 use proptest::prelude::*;
@@ -104,20 +104,16 @@ fn install(tree: &mut Tree, files: &Files) {
         });
         let path = format!("etc/selinux/{path}");
         let (directories, name) = path.rsplit_once('/').unwrap();
-        let mut directory = &mut tree.root;
+        let mut directory = DirectoryId::ROOT;
         for name in directories.split('/') {
-            let node = directory
-                .entries
-                .entry(name.as_bytes().into())
-                .or_insert_with(|| Node::Directory(Box::default()));
-            let Node::Directory(inner) = node else {
-                panic!("{name} is taken")
+            let name = name.as_bytes();
+            directory = match tree.directory_at(directory).get(name) {
+                Some(Node::Directory(inner)) => inner.id(),
+                Some(Node::Leaf(_)) => panic!("{name:?} is taken"),
+                None => tree.put_directory(directory, name, Metadata::default()),
             };
-            directory = inner;
         }
-        directory
-            .entries
-            .insert(name.as_bytes().into(), Node::Leaf(leaf));
+        tree.put_leaf(directory, name.as_bytes(), leaf);
     }
 }
 
@@ -128,11 +124,11 @@ proptest! {
         files in policy(),
     ) {
         for name in [&b"usr"[..], b"boot", b"sysroot"] {
-            tree.root.entries.insert(name.into(), Node::Directory(Box::default()));
+            tree.put_directory(DirectoryId::ROOT, name, Metadata::default());
         }
-        tree.root.entries.remove(&b"etc"[..]);
+        tree.remove(DirectoryId::ROOT, b"etc");
         install(&mut tree, &files);
-        tree.drop_unreferenced_leaves();
+        tree.compact();
         let mut theirs = hull_oracle::to_theirs(&tree);
         let list: Vec<(&str, &[u8])> = files.iter().map(|(path, text)| (*path, &text[..])).collect();
         hull_oracle::transform_for_boot(&mut theirs, &list).unwrap();

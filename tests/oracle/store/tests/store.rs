@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use composefs::fsverity::{Algorithm, FsVerityHashValue, Sha512HashValue};
 use composefs::repository::{Repository, RepositoryConfig};
-use hull_erofs::tree::{Content, Leaf, Metadata, Node, Tree};
+use hull_erofs::tree::{Content, DirectoryId, Leaf, Metadata, Tree};
 use hull_store::fsck::Depth;
 use hull_store::{Kind, ObjectId, Session, Store, StoreError, Target, Verity, gc};
 use proptest::prelude::*;
@@ -52,7 +52,7 @@ fn content(seed: u32) -> Vec<u8> {
 
 fn image_of(objects: &[(ObjectId, u64)]) -> Vec<u8> {
     let mut tree = Tree::default();
-    tree.root.metadata.mode = 0o755;
+    tree.change_directory_metadata(DirectoryId::ROOT, |metadata| metadata.mode = 0o755);
     for (index, (id, size)) in objects.iter().enumerate() {
         let content = Content::Object {
             id: *id,
@@ -62,8 +62,7 @@ fn image_of(objects: &[(ObjectId, u64)]) -> Vec<u8> {
             metadata: Metadata::default(),
             content,
         });
-        let name = format!("file{index}").into_bytes().into_boxed_slice();
-        tree.root.entries.insert(name.into(), Node::Leaf(leaf));
+        tree.put_leaf(DirectoryId::ROOT, format!("file{index}").as_bytes(), leaf);
     }
     hull_erofs::image::write(&tree).unwrap()
 }

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::fsverity::ObjectId;
 use crate::limits;
-use crate::tree::{Content, Device, Directory, Leaf, LeafId, MAX_DEPTH, Metadata, Node, Tree};
+use crate::tree::{Content, Device, DirectoryId, Leaf, LeafId, MAX_DEPTH, Metadata, Tree};
 
 use super::error::ReadError;
 use super::format::{self, DataLayout, FileType};
@@ -114,7 +114,7 @@ impl Budget {
 struct Open<'a> {
     inode: RawInode,
     name: &'a [u8],
-    directory: Directory,
+    directory: DirectoryId,
     xattrs: RawXattrs<'a>,
     entries: std::vec::IntoIter<Entry<'a>>,
     subdirectories: u32,
@@ -171,18 +171,8 @@ impl<'a, 'i> Reader<'a, 'i> {
                     .map_err(|fault| self.error(fault, Some(entry.name)))?;
                 continue;
             }
-            let (name, directory) = self
-                .close_directory()
+            self.close_directory()
                 .map_err(|fault| self.error(fault, None))?;
-            match self.open.last_mut() {
-                Some(parent) => {
-                    parent
-                        .directory
-                        .entries
-                        .insert(name.into(), Node::Directory(Box::new(directory)));
-                }
-                None => self.tree.root = directory,
-            }
         }
     }
 
@@ -222,10 +212,17 @@ impl<'a, 'i> Reader<'a, 'i> {
         }
         let entries = entries::read(self.image, &inode, parent)?;
         let xattrs = RawXattrs::read(self.image, &inode, &mut self.budget)?;
+        // Its metadata comes when all of its entries are known.
+        let directory = match self.open.last() {
+            Some(parent) => self
+                .tree
+                .put_directory(parent.directory, name, Metadata::default()),
+            None => DirectoryId::ROOT,
+        };
         self.open.push(Open {
             inode,
             name,
-            directory: Directory::default(),
+            directory,
             xattrs,
             entries: entries.into_iter(),
             subdirectories: 0,
@@ -234,8 +231,8 @@ impl<'a, 'i> Reader<'a, 'i> {
         Ok(())
     }
 
-    /// Takes the innermost open directory, whose entries are all read.
-    fn close_directory(&mut self) -> Result<(&'a [u8], Directory), Fault> {
+    /// Ends the innermost open directory, whose entries are all read.
+    fn close_directory(&mut self) -> Result<(), Fault> {
         let is_root = self.is_at_top();
         let Some(top) = self.open.last_mut() else {
             return Err(Fault::Invalid("there is no root"));
@@ -250,16 +247,13 @@ impl<'a, 'i> Reader<'a, 'i> {
             top.xattrs.take_whiteouts_marks();
         }
         let xattrs = std::mem::take(&mut top.xattrs);
-        let directory = Directory {
-            metadata: Metadata {
-                xattrs: xattrs.into_tree()?,
-                ..top.inode.metadata.clone()
-            },
-            entries: std::mem::take(&mut top.directory.entries),
+        let metadata = Metadata {
+            xattrs: xattrs.into_tree()?,
+            ..top.inode.metadata.clone()
         };
-        let name = top.name;
+        self.tree.set_directory_metadata(top.directory, metadata);
         self.open.pop();
-        Ok((name, directory))
+        Ok(())
     }
 
     fn read_entry(&mut self, entry: &Entry<'a>) -> Result<(), Fault> {
@@ -276,9 +270,7 @@ impl<'a, 'i> Reader<'a, 'i> {
             known.links_left = known.links_left.checked_sub(1).ok_or(Fault::Invalid(
                 "the inode has more names than its link count says",
             ))?;
-            top.directory
-                .entries
-                .insert(entry.name.into(), Node::Leaf(known.id));
+            self.tree.put_leaf(top.directory, entry.name, known.id);
             return Ok(());
         }
         let inode = self.image.inode(entry.nid)?;
@@ -330,7 +322,7 @@ impl<'a, 'i> Reader<'a, 'i> {
                 path,
             },
         );
-        top.directory.entries.insert(name.into(), Node::Leaf(id));
+        self.tree.put_leaf(top.directory, name, id);
         Ok(())
     }
 

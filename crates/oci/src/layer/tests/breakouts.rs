@@ -21,7 +21,9 @@ const INSIDE: &str = "it lies in a whiteout, which is no directory";
 pub(super) fn lines(scratch: &Scratch, tree: &Tree) -> Vec<String> {
     let mut names = std::collections::BTreeMap::new();
     let mut line = |path: &String| match tree.lookup(path.trim_end_matches('/').as_bytes()) {
-        Some(tree::Entry::Directory(directory)) => format!("{path} {:o}", directory.metadata.mode),
+        Some(tree::Entry::Directory(directory)) => {
+            format!("{path} {:o}", directory.metadata().mode)
+        }
         Some(tree::Entry::Leaf(id, leaf)) => match names.get(&id) {
             Some(first) => format!("{path} = {first}"),
             None => {

@@ -29,8 +29,8 @@ fn same_inode(tree: &Tree, a: &str, b: &str) -> bool {
     id(a) == id(b)
 }
 
-fn metadata<'t>(tree: &'t Tree, path: &str) -> &'t tree::Metadata {
-    &tree.directory(path.as_bytes()).unwrap().metadata
+fn metadata(tree: &Tree, path: &str) -> tree::Metadata {
+    tree.directory(path.as_bytes()).unwrap().metadata()
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn missing_parents_are_made() {
         ..tree::Metadata::default()
     };
     for path in ["", "opt", "opt/x"] {
-        assert_eq!(*metadata(&tree, path), expected);
+        assert_eq!(metadata(&tree, path), expected);
     }
 }
 
@@ -213,7 +213,8 @@ fn a_directory_on_a_directory_keeps_the_entries_and_takes_the_new_metadata() {
     ]);
     assert_eq!(paths(&tree), ["d/", "d/x"]);
     assert_eq!(metadata(&tree, "d").mode, 0o700);
-    let names: Vec<_> = metadata(&tree, "d").xattrs.keys().collect();
+    let metadata = metadata(&tree, "d");
+    let names: Vec<_> = metadata.xattrs.keys().collect();
     assert_eq!(names, [&Box::from(&b"user.new"[..])]);
 }
 
@@ -432,7 +433,7 @@ fn a_symbolic_link_that_becomes_another_is_followed_anew() {
 fn the_root_s_entry_gives_the_root_its_metadata() {
     let (_, tree) = merged(&[&[directory("./").mode(0o711).owner(1, 2)], &[file("x", "")]]);
     assert_eq!(
-        (tree.root.metadata.mode, tree.root.metadata.gid),
+        (tree.root().metadata().mode, tree.root().metadata().gid),
         (0o711, 2)
     );
 }
@@ -477,7 +478,7 @@ fn of_many_layers_the_one_that_is_refused_is_named() {
         .map(|number| scratch.layer(&tar(&[file(format!("f{number}"), "")])))
         .collect();
     let tree = crate::layer::merge(&scratch.store, &records).unwrap();
-    assert_eq!(tree.root.entries.len(), 40);
+    assert_eq!(tree.root().entries().count(), 40);
     records[3] = scratch.layer(&tar(&[hard_link("bad", "f30")]));
     let error = crate::layer::merge(&scratch.store, &records)
         .unwrap_err()

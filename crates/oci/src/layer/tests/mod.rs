@@ -103,8 +103,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// All paths of a tree in order, a slash behind those of directories.
 fn paths(tree: &Tree) -> Vec<String> {
-    fn walk(directory: &tree::Directory, path: &str, paths: &mut Vec<String>) {
-        for (name, node) in &directory.entries {
+    fn walk(directory: tree::Directory<'_>, path: &str, paths: &mut Vec<String>) {
+        for (name, node) in directory.entries() {
             let path = format!("{path}{}", String::from_utf8_lossy(name));
             match node {
                 tree::Node::Directory(inner) => {
@@ -116,7 +116,7 @@ fn paths(tree: &Tree) -> Vec<String> {
         }
     }
     let mut all = Vec::new();
-    walk(&tree.root, "", &mut all);
+    walk(tree.root(), "", &mut all);
     all
 }
 

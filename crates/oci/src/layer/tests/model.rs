@@ -132,7 +132,7 @@ fn compare(scratch: &Scratch, tree: &Tree, model: &Model) {
     for (path, thing) in &model.things {
         match (thing, tree.lookup(path.as_bytes())) {
             (Thing::Directory { mode }, Some(Found::Directory(directory))) => {
-                assert_eq!(u32::from(directory.metadata.mode), *mode, "{path}");
+                assert_eq!(u32::from(directory.metadata().mode), *mode, "{path}");
             }
             (Thing::File { number, content }, Some(Found::Leaf(id, leaf))) => {
                 assert_eq!(

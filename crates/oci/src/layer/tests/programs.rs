@@ -291,7 +291,7 @@ fn access_control_lists_that_gnu_tar_packs_are_those_on_disk() {
     let scratch = Scratch::new();
     let tree = scratch.merge(&[gnu_tar(&root, &["--format=posix", "--acls"])]);
     assert_eq!(leaf(&tree, "f").metadata.xattrs.len(), 1);
-    assert_eq!(tree.directory(b"d").unwrap().metadata.xattrs.len(), 2);
+    assert_eq!(tree.directory(b"d").unwrap().metadata().xattrs.len(), 2);
     assert_same(&scratch, &tree, &root);
 }
 

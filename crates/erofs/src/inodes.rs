@@ -1,4 +1,4 @@
-//! The inodes of a tree that are no directories, compactly: trees have millions of them.
+//! The inodes of a tree, without their names: trees have millions of them.
 
 use std::collections::HashMap;
 use std::num::NonZero;
@@ -9,17 +9,27 @@ use hull_sys::spill::SpilledVec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::fsverity::ObjectId;
-use crate::tree::{Content, Device, Leaf, LeafId, Metadata, Timestamp, Xattrs};
+use crate::tree::{Content, Device, DirectoryId, Leaf, LeafId, Metadata, Timestamp, Xattrs};
 
-/// A table of leaves, by [`LeafId`]; on disk but for its end.
+/// Two tables, by [`LeafId`] and [`DirectoryId`]; on disk but for their ends.
 ///
-/// What leaves have alike of owners, modes and extended attributes is there once, in memory.
+/// What inodes have alike of owners, modes and extended attributes is there once, in memory.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Leaves {
-    rows: SpilledVec<Row>,
+pub(crate) struct Inodes {
+    leaves: SpilledVec<Row>,
+    directories: SpilledVec<DirectoryRow>,
     /// The content of small files, the names of objects, the targets of symbolic links.
     bytes: SpilledVec<u8>,
     attributes: Interned,
+}
+
+/// One directory.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct DirectoryRow {
+    seconds: i64,
+    nanoseconds: u32,
+    attributes: u32,
 }
 
 /// One leaf. Bytes and attributes that it leads to no more stay in their tables until the next [`Reorder`].
@@ -113,7 +123,13 @@ pub(crate) struct MetadataView<'a> {
 }
 
 impl MetadataView<'_> {
-    fn to_metadata(self) -> Metadata {
+    fn is(&self, other: &Metadata) -> bool {
+        (self.mode, self.uid, self.gid, self.mtime)
+            == (other.mode, other.uid, other.gid, other.mtime)
+            && *self.xattrs == other.xattrs
+    }
+
+    pub(crate) fn to_metadata(self) -> Metadata {
         Metadata {
             mode: self.mode,
             uid: self.uid,
@@ -173,64 +189,105 @@ impl LeafView<'_> {
     }
 }
 
-impl Leaves {
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+impl Inodes {
+    pub(crate) fn leaf_count(&self) -> usize {
+        self.leaves.len()
+    }
+
+    pub(crate) fn directory_count(&self) -> usize {
+        self.directories.len()
     }
 
     /// All of the table, in order.
-    pub(crate) fn ids(&self) -> impl ExactSizeIterator<Item = LeafId> + use<> {
-        (0..narrow(self.len())).map(LeafId)
+    pub(crate) fn leaf_ids(&self) -> impl ExactSizeIterator<Item = LeafId> + use<> {
+        (0..narrow(self.leaf_count())).map(LeafId)
     }
 
-    pub(crate) fn push(&mut self, leaf: Leaf) -> LeafId {
-        let id = LeafId(narrow(self.len()));
+    /// All of the table, in order.
+    pub(crate) fn directory_ids(&self) -> impl ExactSizeIterator<Item = DirectoryId> + use<> {
+        (0..narrow(self.directory_count())).map(DirectoryId)
+    }
+
+    pub(crate) fn push_leaf(&mut self, leaf: Leaf) -> LeafId {
+        let id = LeafId(narrow(self.leaf_count()));
         let row = self.row(leaf);
-        self.rows.push(row);
+        self.leaves.push(row);
         id
     }
 
-    pub(crate) fn set(&mut self, id: LeafId, leaf: Leaf) {
+    pub(crate) fn set_leaf(&mut self, id: LeafId, leaf: Leaf) {
         let row = self.row(leaf);
-        self.rows.set(id.index(), row);
+        self.leaves.set(id.index(), row);
     }
 
-    /// Content stays where it is.
-    pub(crate) fn change_metadata(&mut self, id: LeafId, change: impl FnOnce(&mut Metadata)) {
-        let before = self.metadata(self.rows.get(id.index()));
+    pub(crate) fn push_directory(&mut self, metadata: Metadata) -> DirectoryId {
+        let id = DirectoryId(narrow(self.directory_count()));
+        let row = self.directory_row(metadata);
+        self.directories.push(row);
+        id
+    }
+
+    pub(crate) fn set_directory(&mut self, id: DirectoryId, metadata: Metadata) {
+        let row = self.directory_row(metadata);
+        self.directories.set(id.index(), row);
+    }
+
+    fn directory_row(&mut self, metadata: Metadata) -> DirectoryRow {
+        DirectoryRow {
+            seconds: metadata.mtime.seconds,
+            nanoseconds: metadata.mtime.nanoseconds,
+            attributes: self.attributes(metadata),
+        }
+    }
+
+    /// Changes the metadata of a directory.
+    pub(crate) fn change_directory(&mut self, id: DirectoryId, change: impl FnOnce(&mut Metadata)) {
+        let before = self.directory(id);
         let mut metadata = before.to_metadata();
         change(&mut metadata);
-        let is_same = (before.mode, before.uid, before.gid, before.mtime)
-            == (metadata.mode, metadata.uid, metadata.gid, metadata.mtime)
-            && *before.xattrs == metadata.xattrs;
-        if !is_same {
+        if !before.is(&metadata) {
+            self.set_directory(id, metadata);
+        }
+    }
+
+    /// Changes the metadata of a leaf. Its content stays where it is.
+    pub(crate) fn change_leaf(&mut self, id: LeafId, change: impl FnOnce(&mut Metadata)) {
+        let before = self.leaf(id).metadata;
+        let mut metadata = before.to_metadata();
+        change(&mut metadata);
+        if !before.is(&metadata) {
             let row = Row {
                 seconds: metadata.mtime.seconds,
                 nanoseconds: metadata.mtime.nanoseconds,
                 attributes: self.attributes(metadata),
-                ..*self.rows.get(id.index())
+                ..*self.leaves.get(id.index())
             };
-            self.rows.set(id.index(), row);
+            self.leaves.set(id.index(), row);
         }
     }
 
-    pub(crate) fn get(&self, id: LeafId) -> LeafView<'_> {
-        let row = self.rows.get(id.index());
+    pub(crate) fn leaf(&self, id: LeafId) -> LeafView<'_> {
+        let row = self.leaves.get(id.index());
         LeafView {
-            metadata: self.metadata(row),
+            metadata: self.metadata(row.attributes, row.seconds, row.nanoseconds),
             content: self.content(row),
         }
     }
 
-    fn metadata(&self, row: &Row) -> MetadataView<'_> {
-        let attributes = &*self.attributes.values[row.attributes as usize];
+    pub(crate) fn directory(&self, id: DirectoryId) -> MetadataView<'_> {
+        let row = self.directories.get(id.index());
+        self.metadata(row.attributes, row.seconds, row.nanoseconds)
+    }
+
+    fn metadata(&self, attributes: u32, seconds: i64, nanoseconds: u32) -> MetadataView<'_> {
+        let attributes = &*self.attributes.values[attributes as usize];
         MetadataView {
             mode: attributes.mode,
             uid: attributes.uid,
             gid: attributes.gid,
             mtime: Timestamp {
-                seconds: row.seconds,
-                nanoseconds: row.nanoseconds,
+                seconds,
+                nanoseconds,
             },
             xattrs: &attributes.xattrs,
         }
@@ -257,7 +314,7 @@ impl Leaves {
 
     fn copy_row(&self, id: LeafId) -> Row {
         let mut copy = Vec::with_capacity(1);
-        self.rows.copy(id.index()..id.index() + 1, &mut copy);
+        self.leaves.copy(id.index()..id.index() + 1, &mut copy);
         copy[0]
     }
 
@@ -298,60 +355,66 @@ impl Leaves {
         })
     }
 
-    /// Begins a new table of some of the leaves.
+    /// Begins new tables of some of the inodes.
     pub(crate) fn reorder(&mut self) -> Reorder {
         let from = std::mem::take(self);
         Reorder {
-            places: vec![None; from.len()],
-            rows: SpilledVec::default(),
-            bytes: SpilledVec::default(),
-            attributes: Interned::default(),
-            copied: Vec::new(),
+            places: vec![None; from.leaf_count()],
+            to: Self::default(),
             from,
+            copied: Vec::new(),
         }
     }
 }
 
-/// Leaves on their way into a new order.
+/// Inodes on their way into a new order.
 #[derive(Debug)]
 pub(crate) struct Reorder {
-    from: Leaves,
-    /// Where each has come, by its old place.
+    from: Inodes,
+    to: Inodes,
+    /// Where each leaf has come, by its old place.
     places: Vec<Option<NonZero<u32>>>,
-    rows: SpilledVec<Row>,
-    bytes: SpilledVec<u8>,
-    attributes: Interned,
     /// The bytes of one, on their way.
     copied: Vec<u8>,
 }
 
 impl Reorder {
     /// The new place of a leaf: the next one, unless it has one.
-    pub(crate) fn next(&mut self, id: LeafId) -> LeafId {
+    pub(crate) fn leaf(&mut self, id: LeafId) -> LeafId {
         if let Some(place) = self.places[id.index()] {
             return LeafId(place.get() - 1);
         }
-        let new = LeafId(narrow(self.rows.len()));
+        let new = LeafId(narrow(self.to.leaf_count()));
         self.places[id.index()] = NonZero::new(new.0 + 1);
         let row = self.from.copy_row(id);
-        let attributes = &self.from.attributes.values[row.attributes as usize];
         self.copied.clear();
         self.from.bytes.copy(row.bytes(), &mut self.copied);
-        self.rows.push(Row {
-            attributes: self.attributes.place_shared(attributes),
-            start: self.bytes.extend_from_slice(&self.copied) as u64,
+        let row = Row {
+            attributes: self.attributes(row.attributes),
+            start: self.to.bytes.extend_from_slice(&self.copied) as u64,
             ..row
-        });
+        };
+        self.to.leaves.push(row);
         new
     }
 
-    /// The table of those that got a new place.
-    pub(crate) fn finish(self) -> Leaves {
-        Leaves {
-            rows: self.rows,
-            bytes: self.bytes,
-            attributes: self.attributes,
-        }
+    /// Gives a directory the next place.
+    pub(crate) fn directory(&mut self, id: DirectoryId) -> DirectoryId {
+        let new = DirectoryId(narrow(self.to.directory_count()));
+        let row = *self.from.directories.get(id.index());
+        let attributes = self.attributes(row.attributes);
+        self.to.directories.push(DirectoryRow { attributes, ..row });
+        new
+    }
+
+    fn attributes(&mut self, place: u32) -> u32 {
+        let attributes = &self.from.attributes.values[place as usize];
+        self.to.attributes.place_shared(attributes)
+    }
+
+    /// The tables of those that got a new place.
+    pub(crate) fn finish(self) -> Inodes {
+        self.to
     }
 }
 
@@ -415,52 +478,52 @@ mod tests {
         }
     }
 
-    fn many() -> Leaves {
-        let mut leaves = Leaves::default();
-        (0..MANY).for_each(|number| assert_eq!(leaves.push(leaf(number)).0, number));
-        leaves
+    fn many() -> Inodes {
+        let mut inodes = Inodes::default();
+        (0..MANY).for_each(|number| assert_eq!(inodes.push_leaf(leaf(number)).0, number));
+        inodes
     }
 
     #[test]
-    fn many_leaves_are_given_back_as_they_were() {
-        let mut leaves = many();
-        leaves.set(LeafId(6), leaf(1));
-        for id in leaves.ids() {
+    fn many_inodes_are_given_back_as_they_were() {
+        let mut inodes = many();
+        inodes.set_leaf(LeafId(6), leaf(1));
+        for id in inodes.leaf_ids() {
             let expected = leaf(if id.0 == 6 { 1 } else { id.0 });
-            assert_eq!(leaves.get(id).to_leaf(), expected);
+            assert_eq!(inodes.leaf(id).to_leaf(), expected);
         }
     }
 
     #[test]
     fn metadata_changes_and_content_stays() {
-        let mut leaves = many();
-        for id in leaves.ids() {
-            leaves.change_metadata(id, |metadata| {
+        let mut inodes = many();
+        for id in inodes.leaf_ids() {
+            inodes.change_leaf(id, |metadata| {
                 metadata.xattrs.retain(|_, value| value != [1]);
                 metadata.uid += u32::from(id.0 == 9);
             });
         }
-        for id in leaves.ids() {
+        for id in inodes.leaf_ids() {
             let mut expected = leaf(id.0);
             expected.metadata.xattrs.retain(|_, value| value != [1]);
             expected.metadata.uid += u32::from(id.0 == 9);
-            assert_eq!(leaves.get(id).to_leaf(), expected);
+            assert_eq!(inodes.leaf(id).to_leaf(), expected);
         }
     }
 
     #[test]
-    fn leaves_come_into_another_order_and_the_others_go() {
-        let mut leaves = many();
-        let mut order = leaves.reorder();
+    fn inodes_come_into_another_order_and_the_others_go() {
+        let mut inodes = many();
+        let mut order = inodes.reorder();
         let kept = (0..MANY).rev().filter(|number| number % 3 > 0);
         for (place, number) in (0..).zip(kept.clone()) {
-            assert_eq!(order.next(LeafId(number)).0, place);
-            assert_eq!(order.next(LeafId(number)).0, place, "again");
+            assert_eq!(order.leaf(LeafId(number)).0, place);
+            assert_eq!(order.leaf(LeafId(number)).0, place, "again");
         }
-        let leaves = order.finish();
-        assert_eq!(leaves.len(), kept.clone().count());
-        for (id, number) in leaves.ids().zip(kept) {
-            assert_eq!(leaves.get(id).to_leaf(), leaf(number));
+        let inodes = order.finish();
+        assert_eq!(inodes.leaf_count(), kept.clone().count());
+        for (id, number) in inodes.leaf_ids().zip(kept) {
+            assert_eq!(inodes.leaf(id).to_leaf(), leaf(number));
         }
     }
 }
