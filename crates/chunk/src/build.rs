@@ -132,8 +132,19 @@ fn in_layout(error: LayerError, layout: &Layout) -> BuildError {
     }
 }
 
-/// The most threads; each has up to some ten megabytes in work.
+/// The most threads.
 const THREADS_MAX: usize = 256;
+/// What [`threads_within_memory`] keeps to, in MiB.
+const MEMORY_MAX: usize = 128;
+/// What is needed with any number of threads, in MiB.
+const MEMORY_OF_ALL: usize = 36;
+
+/// How many threads take no more than 128 MiB together, whatever is in the files; one takes more by itself from
+/// level 20 of Zstandard on.
+pub fn threads_within_memory(compression: Compression) -> NonZeroUsize {
+    let threads = (MEMORY_MAX - MEMORY_OF_ALL) / layer::memory(compression);
+    NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN)
+}
 
 /// Runs `work` for each place with so many threads; the results are in the order of the places.
 ///
@@ -147,6 +158,7 @@ fn in_parallel<T: Send, E: Send>(
     let failed = AtomicBool::new(false);
     let results: Mutex<Vec<(usize, Result<T, E>)>> = Mutex::default();
     let (helpers, jobs) = sync_channel(0);
+    let helpers = Helpers::new(helpers);
     let jobs = Mutex::new(jobs);
     let take_places = |helpers: Helpers| {
         while let Some(&place) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -192,5 +204,20 @@ fn help(jobs: &Mutex<Receiver<Job>>) {
             Ok(job) => job.run(),
             Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_threads_fit_where_each_needs_more() {
+        let threads = |compression| threads_within_memory(compression).get();
+        assert_eq!(threads(Compression::Gzip(6)), 5);
+        assert_eq!(threads(Compression::Zstd(3)), 5);
+        assert_eq!(threads(Compression::ZstdChunked(3)), 7);
+        assert_eq!(threads(Compression::Zstd(12)), 1);
+        assert_eq!(threads(Compression::Zstd(22)), 1);
     }
 }

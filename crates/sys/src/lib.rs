@@ -7,6 +7,7 @@ pub mod dir;
 pub mod durable;
 pub mod lock;
 pub mod loopdev;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod run;

@@ -8,7 +8,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -33,8 +34,12 @@ const FOOTER_MAGIC: [u8; 8] = *b"GNUlInUx";
 /// The longest table that clients read, in bytes before compression.
 const TABLE_MAX: u64 = 150 << 20;
 const LEVEL: i32 = 9;
+/// How what waits for the end of the archive is compressed.
+const LEVEL_WAITING: i32 = 1;
 /// What is longer waits in a file for the end of the archive, in bytes.
-const IN_MEMORY: usize = 1 << 20;
+const IN_MEMORY: usize = 256 << 10;
+/// Who compresses a table: it takes 15 MB, which is more than all else that a thread needs.
+static TABLES: Mutex<()> = Mutex::new(());
 /// The years 1 to 9999, in seconds since 1970: what a time in JSON may say (RFC 3339).
 const YEARS: std::ops::Range<i64> = -62_135_596_800..253_402_300_800;
 /// The check value of tar-split: CRC-64 as in ISO 3309.
@@ -200,8 +205,10 @@ impl Contents {
     /// Writes the frames behind the archive. Nothing, if the table is longer than any client reads.
     pub(super) fn finish(mut self, blob: &mut Blob<'_>) -> io::Result<Option<Annotations>> {
         self.settle(&mut blob.ends)?;
+        let one = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
         let (split, split_length) = self.split.finish()?;
         let (table, table_length) = self.table.finish(&split.digest)?;
+        drop(one);
         if table_length > TABLE_MAX || u32::try_from(split.length).is_err() {
             return Ok(None);
         }
@@ -242,9 +249,10 @@ impl Contents {
     }
 }
 
-/// Compresses what comes behind the archive while that is written.
+/// Takes what comes behind the archive while that is written. It is compressed at the end, and a little before.
 struct Packer {
-    out: zstd::stream::write::Encoder<'static, Hashed<SpooledTempFile>>,
+    waiting: zstd::stream::write::Encoder<'static, SpooledTempFile>,
+    dir: PathBuf,
 }
 
 /// What was compressed.
@@ -257,12 +265,19 @@ struct Packed {
 impl Packer {
     fn new(dir: &Path) -> io::Result<Self> {
         let file = tempfile::spooled_tempfile_in(IN_MEMORY, dir);
-        let out = zstd::stream::write::Encoder::new(Hashed::new(file), LEVEL)?;
-        Ok(Self { out })
+        Ok(Self {
+            waiting: zstd::stream::write::Encoder::new(file, LEVEL_WAITING)?,
+            dir: dir.to_owned(),
+        })
     }
 
     fn finish(self) -> io::Result<Packed> {
-        let (file, digest, length) = self.out.finish()?.finish();
+        let mut waiting = self.waiting.finish()?;
+        waiting.rewind()?;
+        let file = tempfile::spooled_tempfile_in(IN_MEMORY, self.dir);
+        let mut out = zstd::stream::write::Encoder::new(Hashed::new(file), LEVEL)?;
+        io::copy(&mut zstd::stream::read::Decoder::new(waiting)?, &mut out)?;
+        let (file, digest, length) = out.finish()?.finish();
         Ok(Packed {
             file,
             length,
@@ -329,7 +344,7 @@ impl Table {
         self.length += text.len() as u64;
         match self.length > TABLE_MAX {
             true => Ok(()),
-            false => self.packer.out.write_all(text),
+            false => self.packer.waiting.write_all(text),
         }
     }
 
@@ -383,42 +398,46 @@ fn row(path: &[u8], item: Item<'_>, metadata: &Metadata, time: Timestamp) -> Opt
 }
 
 impl Listed {
-    /// The row of the entry, and one for each further chunk.
-    fn rows(&self, offset: &impl Fn(usize) -> u64) -> Vec<Row> {
+    /// The row of the entry, and one for each further chunk. A large file has many: they are made one by one.
+    fn rows(&self, offset: &impl Fn(usize) -> u64) -> impl Iterator<Item = Row> {
         let mut row = self.row.clone();
-        let Some(payload) = &self.payload else {
-            return vec![row];
-        };
-        row.digest = Some(payload.digest);
-        row.end_offset = offset(payload.end);
-        let [first, others @ ..] = &payload.chunks[..] else {
-            return vec![row];
-        };
-        row.offset = offset(first.frame);
-        if others.is_empty() {
-            return vec![row];
+        let chunks = self.payload.as_ref().map_or(&[][..], |payload| {
+            row.digest = Some(payload.digest);
+            row.end_offset = offset(payload.end);
+            &payload.chunks[..]
+        });
+        if let Some(first) = chunks.first() {
+            row.offset = offset(first.frame);
         }
-        let chunk = |chunk: &Chunk, at: u64, row: Row| Row {
-            offset: offset(chunk.frame),
-            chunk_size: chunk.size,
-            chunk_offset: at,
-            chunk_digest: Some(chunk.digest),
-            chunk_type: if chunk.zeros { "zeros" } else { "" },
-            ..row
-        };
-        let name = row.name.clone();
-        let mut at = first.size;
-        let mut rows = vec![chunk(first, 0, row)];
-        for other in others {
+        // What is in one chunk has none in the table.
+        if let [first, _, ..] = chunks {
+            row = first.row(0, row, offset);
+        }
+        let mut at = 0;
+        let others = chunks.windows(2).map(move |pair| {
+            at += pair[0].size;
             let row = Row {
                 kind: "chunk",
-                name: name.clone(),
+                name: self.row.name.clone(),
                 ..Row::default()
             };
-            rows.push(chunk(other, at, row));
-            at += other.size;
+            pair[1].row(at, row, offset)
+        });
+        std::iter::once(row).chain(others)
+    }
+}
+
+impl Chunk {
+    /// The row with what it says of this chunk, which begins there in the file.
+    fn row(&self, at: u64, row: Row, offset: &impl Fn(usize) -> u64) -> Row {
+        Row {
+            offset: offset(self.frame),
+            chunk_size: self.size,
+            chunk_offset: at,
+            chunk_digest: Some(self.digest),
+            chunk_type: if self.zeros { "zeros" } else { "" },
+            ..row
         }
-        rows
     }
 }
 
@@ -562,7 +581,7 @@ impl Split {
         serde_json::to_writer(&mut self.line, &line)?;
         self.line.push(b'\n');
         self.length += self.line.len() as u64;
-        self.packer.out.write_all(&self.line)
+        self.packer.waiting.write_all(&self.line)
     }
 
     /// The compressed lines, and their length before.
@@ -591,6 +610,50 @@ mod tests {
     }
 
     #[test]
+    fn each_chunk_of_a_file_has_a_row_and_what_is_in_one_chunk_has_one() {
+        let chunk = |frame, zeros| Chunk {
+            frame,
+            size: 10,
+            digest: Digest::sha256(&[]),
+            zeros,
+        };
+        let rows = |chunks: Vec<Chunk>| -> Vec<_> {
+            let payload = Payload {
+                digest: Digest::sha256(&[]),
+                crc: 0,
+                end: 7,
+                chunks,
+            };
+            let row = Row {
+                kind: "reg",
+                name: "a".to_owned(),
+                ..Row::default()
+            };
+            let listed = Listed {
+                row,
+                payload: Some(payload),
+            };
+            let rows = listed.rows(&|frame| 100 * frame as u64);
+            rows.map(|row| {
+                assert_eq!(row.name, "a");
+                let end = (row.digest.is_some(), row.end_offset);
+                let place = (row.offset, row.chunk_offset, row.chunk_size);
+                (row.kind, end, place, row.chunk_type)
+            })
+            .collect()
+        };
+        let one = rows(vec![chunk(3, false)]);
+        assert_eq!(one, [("reg", (true, 700), (300, 0, 0), "")]);
+        let three = rows(vec![chunk(3, false), chunk(4, true), chunk(6, false)]);
+        let expected = [
+            ("reg", (true, 700), (300, 0, 10), ""),
+            ("chunk", (false, 0), (400, 10, 10), "zeros"),
+            ("chunk", (false, 0), (600, 20, 10), ""),
+        ];
+        assert_eq!(three, expected);
+    }
+
+    #[test]
     fn what_is_too_long_for_memory_waits_in_a_file_without_a_name() {
         let temp = tempfile::tempdir().unwrap();
         let mut hasher = Hasher::new(Algorithm::Sha256);
@@ -601,8 +664,13 @@ mod tests {
             noise.extend_from_slice(digest.as_bytes());
         }
         for length in [0, 100, noise.len()] {
+            let expected = {
+                let mut out = zstd::stream::write::Encoder::new(Vec::new(), LEVEL).unwrap();
+                out.write_all(&noise[..length]).unwrap();
+                out.finish().unwrap()
+            };
             let mut packer = Packer::new(temp.path()).unwrap();
-            packer.out.write_all(&noise[..length]).unwrap();
+            packer.waiting.write_all(&noise[..length]).unwrap();
             let packed = packer.finish().unwrap();
             assert_eq!(packed.file.is_rolled(), length == noise.len());
             let (digest, length_packed) = (packed.digest, packed.length);
@@ -612,6 +680,7 @@ mod tests {
             let written = &out.inner[8..];
             assert_eq!(written.len() as u64, length_packed);
             assert_eq!(Digest::sha256(written), digest);
+            assert!(written == expected);
             assert!(zstd::decode_all(written).unwrap() == noise[..length]);
         }
         assert_eq!(temp.path().read_dir().unwrap().count(), 0);

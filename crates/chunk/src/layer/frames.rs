@@ -8,26 +8,52 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use hull_oci::Digest;
 use hull_oci::digest::{Algorithm, Hasher};
 
 use super::Compression;
+use super::pool::Pool;
 
 /// The most bytes of a frame, before compression.
 pub(super) const FRAME_MAX: usize = 8 << 20;
 /// The most frames that are given away at once: what is known of each waits until it is compressed.
 const FRAMES_MAX: usize = 4096;
+/// The bytes from which on small frames are given away together.
+const PIECE: usize = 1 << 20;
+/// The last level of zstd at which a frame does not depend on those that the same compressor made before.
+///
+/// From the next one on it may find matches in tables whose keys come from what was compressed before. There a
+/// compressor makes the frames of one piece and no others, and where pieces end is part of the format.
+pub(super) const APART_MAX: i32 = 3;
 /// The pieces of a layer that are in work elsewhere, at most.
 const WAITING_MAX: usize = 4;
+/// The compressed bytes that wait for a piece that is in work elsewhere, beside what came from elsewhere itself.
+const DONE_MAX: usize = FRAME_MAX;
 
-/// Threads that have nothing else to do; a job is taken only when one waits for it.
-pub(crate) type Helpers = SyncSender<Job>;
+/// What a layer is compressed with beside the thread that writes it.
+#[derive(Clone)]
+pub(crate) struct Helpers {
+    /// Threads that have nothing else to do; a job is taken only when one waits for it.
+    jobs: SyncSender<Job>,
+    pool: Arc<Pool>,
+}
+
+impl Helpers {
+    /// Helpers that take their jobs from the other end of the channel.
+    pub(crate) fn new(jobs: SyncSender<Job>) -> Self {
+        Self {
+            jobs,
+            pool: Arc::default(),
+        }
+    }
+}
 
 /// Some frames to compress.
-#[derive(Debug)]
 pub(crate) struct Job {
+    pool: Arc<Pool>,
     compression: Compression,
     data: Vec<u8>,
     /// Where each frame ends in the data.
@@ -39,7 +65,8 @@ impl Job {
     /// Compresses; whoever gave the job away has the result then.
     pub(crate) fn run(self) {
         // There is room for one result; a layer that failed does not wait for it.
-        let packed = pack(self.compression, &self.data, &self.cuts);
+        let packed = pack(&self.pool, self.compression, &self.data, &self.cuts);
+        self.pool.keep_buffer(self.data);
         self.done.send(packed).ok();
     }
 }
@@ -122,7 +149,10 @@ impl<'a> Frames<'a> {
             compression,
             helpers,
             blob: Hashed::new(BufWriter::new(file)),
-            data: Vec::new(),
+            data: match compression {
+                Compression::None => Vec::new(),
+                _ => helpers.pool.buffer(),
+            },
             cuts: Vec::new(),
             waiting: VecDeque::new(),
             count: 0,
@@ -136,7 +166,7 @@ impl<'a> Frames<'a> {
             self.cuts.push(self.data.len());
             self.count += 1;
         }
-        if self.data.len() >= FRAME_MAX || self.cuts.len() >= FRAMES_MAX {
+        if self.data.len() >= piece(self.compression) || self.cuts.len() >= FRAMES_MAX {
             self.give()?;
         }
         Ok(self.count)
@@ -155,18 +185,22 @@ impl<'a> Frames<'a> {
     /// Has the frames compressed that have ended: by a thread that waits for work, else by this one.
     fn give(&mut self) -> io::Result<()> {
         let (done, result) = sync_channel(1);
+        let pool = &self.helpers.pool;
         let job = Job {
+            pool: Arc::clone(pool),
             compression: self.compression,
             data: std::mem::take(&mut self.data),
             cuts: std::mem::take(&mut self.cuts),
             done,
         };
-        match self.helpers.try_send(job) {
-            Ok(()) => self.waiting.push_back(Waiting::Elsewhere(result)),
+        match self.helpers.jobs.try_send(job) {
+            Ok(()) => {
+                self.waiting.push_back(Waiting::Elsewhere(result));
+                self.data = pool.buffer();
+            }
             Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
-                let packed = pack(job.compression, &job.data, &job.cuts)?;
+                let packed = pack(pool, job.compression, &job.data, &job.cuts)?;
                 self.waiting.push_back(Waiting::Done(packed));
-                // The memory is used again.
                 self.data = job.data;
                 self.data.clear();
             }
@@ -174,12 +208,13 @@ impl<'a> Frames<'a> {
         self.write_done(WAITING_MAX)
     }
 
-    /// Writes what is compressed, in order; waits while more than so many pieces are not written.
+    /// Writes what is compressed, in order; waits while more than so many pieces, or bytes, are not written.
     fn write_done(&mut self, most: usize) -> io::Result<()> {
         while let Some(first) = self.waiting.pop_front() {
+            let is_full = self.waiting.len() >= most || self.done() > DONE_MAX;
             let packed = match first {
                 Waiting::Done(packed) => packed,
-                Waiting::Elsewhere(result) if self.waiting.len() >= most => {
+                Waiting::Elsewhere(result) if is_full => {
                     result.recv().map_err(io::Error::other)??
                 }
                 Waiting::Elsewhere(result) => match result.try_recv() {
@@ -198,12 +233,24 @@ impl<'a> Frames<'a> {
         Ok(())
     }
 
+    /// The bytes that this thread compressed and that wait for those before them.
+    fn done(&self) -> usize {
+        let lengths = self.waiting.iter().map(|waiting| match waiting {
+            Waiting::Done(packed) => packed.bytes.len(),
+            Waiting::Elsewhere(_) => 0,
+        });
+        lengths.sum()
+    }
+
     /// Writes the last frame and waits for all.
     pub(super) fn finish(mut self) -> io::Result<Blob<'a>> {
         self.cut()?;
         if !self.cuts.is_empty() {
             self.give()?;
         }
+        self.helpers
+            .pool
+            .keep_buffer(std::mem::take(&mut self.data));
         self.write_done(0)?;
         Ok(Blob {
             out: self.blob,
@@ -231,56 +278,105 @@ impl Write for Frames<'_> {
     }
 }
 
-fn pack(compression: Compression, data: &[u8], cuts: &[usize]) -> io::Result<Packed> {
-    let mut packer = Packer::new(compression)?;
+/// The most memory that a thread needs, in MiB: a piece before and after compression, and the compressor.
+pub(crate) fn memory(compression: Compression) -> usize {
+    let of_compressor = match compression {
+        Compression::None => return 1,
+        Compression::Gzip(_) => 1,
+        Compression::Zstd(level) | Compression::ZstdChunked(level) => match level {
+            ..=3 => 2,
+            4..=6 => 4,
+            7..=8 => 7,
+            9 => 13,
+            10..=11 => 25,
+            12..=14 | 16..=18 => 52,
+            15 => 68,
+            19 => 84,
+            20.. => 132,
+        },
+    };
+    let pieces = match compression {
+        // What does not get smaller is in chunks of 64 KiB; only zeros are in frames of the full length.
+        Compression::ZstdChunked(..=APART_MAX) => FRAME_MAX + 3 * PIECE,
+        _ => 2 * FRAME_MAX,
+    };
+    pieces.div_ceil(1 << 20) + of_compressor
+}
+
+/// The bytes before compression of what is given away at once, or a frame more.
+fn piece(compression: Compression) -> usize {
+    match compression {
+        Compression::ZstdChunked(level) if level <= APART_MAX => PIECE,
+        _ => FRAME_MAX,
+    }
+}
+
+fn pack(pool: &Pool, compression: Compression, data: &[u8], cuts: &[usize]) -> io::Result<Packed> {
     let mut packed = Packed {
         bytes: Vec::new(),
         lengths: Vec::with_capacity(cuts.len()),
     };
     let mut begin = 0;
-    for &end in cuts {
-        let before = packed.bytes.len();
-        packer.frame(&data[begin..end], &mut packed.bytes)?;
-        packed.lengths.push(packed.bytes.len() - before);
-        begin = end;
+    let frames = cuts
+        .iter()
+        .map(|&end| &data[std::mem::replace(&mut begin, end)..end]);
+    match compression {
+        Compression::None => {
+            for frame in frames {
+                packed.bytes.extend_from_slice(frame);
+                packed.lengths.push(frame.len());
+            }
+        }
+        Compression::Gzip(level) => {
+            for frame in frames {
+                gzip(flate2::Compression::new(level), frame, &mut packed)?;
+            }
+        }
+        Compression::Zstd(level) | Compression::ZstdChunked(level) => {
+            let mut compressor = pool.compressor(level)?;
+            for frame in frames {
+                zstd(&mut compressor, frame, &mut packed)?;
+            }
+            pool.keep_compressor(compressor, level);
+        }
     }
     Ok(packed)
 }
 
-enum Packer {
-    None,
-    Gzip(flate2::Compression),
-    Zstd(zstd::bulk::Compressor<'static>),
+/// Appends a member of these bytes. The header has no time, and says "unknown" of the system.
+fn gzip(level: flate2::Compression, data: &[u8], packed: &mut Packed) -> io::Result<()> {
+    let before = packed.bytes.len();
+    let mut encoder = flate2::GzBuilder::new()
+        .mtime(0)
+        .operating_system(255)
+        .write(&mut packed.bytes, level);
+    encoder.write_all(data)?;
+    encoder.finish()?;
+    packed.lengths.push(packed.bytes.len() - before);
+    Ok(())
 }
 
-impl Packer {
-    fn new(compression: Compression) -> io::Result<Self> {
-        Ok(match compression {
-            Compression::None => Self::None,
-            Compression::Gzip(level) => Self::Gzip(flate2::Compression::new(level)),
-            Compression::Zstd(level) | Compression::ZstdChunked(level) => {
-                Self::Zstd(zstd::bulk::Compressor::new(level)?)
-            }
-        })
-    }
-
-    /// Appends a frame of these bytes.
-    fn frame(&mut self, data: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-        match self {
-            Self::None => out.extend_from_slice(data),
-            // The header has no time, and says "unknown" of the system.
-            Self::Gzip(level) => {
-                let mut encoder = flate2::GzBuilder::new()
-                    .mtime(0)
-                    .operating_system(255)
-                    .write(out, *level);
-                encoder.write_all(data)?;
-                encoder.finish()?;
-            }
-            Self::Zstd(compressor) => out.extend_from_slice(&compressor.compress(data)?),
+/// Appends a frame of these bytes.
+fn zstd(
+    compressor: &mut zstd::bulk::Compressor<'static>,
+    data: &[u8],
+    packed: &mut Packed,
+) -> io::Result<()> {
+    // Of a buffer that is long enough, only what is written to takes memory.
+    let room = zstd::zstd_safe::compress_bound(data.len());
+    let length = match packed.bytes.is_empty() {
+        true => {
+            packed.bytes.reserve_exact(room);
+            compressor.compress_to_buffer(data, &mut packed.bytes)?
         }
-        Ok(())
-    }
+        false => {
+            let frame = compressor.compress(data)?;
+            packed.bytes.extend_from_slice(&frame);
+            frame.len()
+        }
+    };
+    packed.lengths.push(length);
+    Ok(())
 }
 
 /// Passes bytes on, counts and hashes them.

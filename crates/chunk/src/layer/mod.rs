@@ -8,10 +8,11 @@
 mod contents;
 mod cutter;
 mod frames;
+mod pool;
 mod sparse;
 mod tar;
 mod write;
 
-pub(crate) use self::frames::{Helpers, Job};
+pub(crate) use self::frames::{Helpers, Job, memory};
 pub(crate) use self::write::write;
 pub use self::write::{Compression, LayerError, Written};

@@ -122,7 +122,10 @@ pub(crate) struct Chunk {
     #[arg(long, value_name = "LEVEL")]
     pub(crate) compression_level: Option<u8>,
 
-    /// How many threads compress; the image is the same with any number [default: the processors]
+    /// How many threads compress; the image is the same with any number [default: the processors,
+    /// but no more than 128 MB of memory are enough for]
+    ///
+    /// Each takes up to 18 MB, 13 with zstd:chunked, and more at levels above 3 of zstd: 29 at 9, 100 at 19.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
 

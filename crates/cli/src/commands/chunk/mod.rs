@@ -37,6 +37,8 @@ pub(crate) fn run(args: &Chunk, context: &Context<'_>) -> Result<ExitCode, Failu
 }
 
 fn make(args: &Chunk, context: &Context<'_>) -> Result<ExitCode, Failure> {
+    // The threads' buffers are large, and what one has freed the others cannot use.
+    hull_sys::memory::return_large();
     // What is wrong with the command line comes out before any work.
     let given = Given {
         compression: compression(args)?,
@@ -109,7 +111,7 @@ fn split(
             bootc: args.bootc,
         },
         compression: given.compression,
-        threads: threads(args),
+        threads: threads(args, given.compression),
         tag: target.tag(),
     };
     let write = |path: &Path| -> Result<Built, Failure> {
@@ -179,8 +181,9 @@ fn compression(args: &Chunk) -> Result<Compression, Failure> {
     }
 }
 
-fn threads(args: &Chunk) -> NonZeroUsize {
+/// As many as there are processors and as fit into memory, unless the user knows better.
+fn threads(args: &Chunk, compression: Compression) -> NonZeroUsize {
+    let processors = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     args.threads
-        .or_else(|| thread::available_parallelism().ok())
-        .unwrap_or(NonZeroUsize::MIN)
+        .unwrap_or_else(|| processors().min(build::threads_within_memory(compression)))
 }
