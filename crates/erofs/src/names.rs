@@ -218,10 +218,27 @@ impl Names {
             }
             // What comes in order fills its pages.
             if at == used {
-                let new = self.add_page(empty());
-                self.index.insert(key.clone(), new);
+                self.make_room_behind(&key, record.length());
             } else {
                 self.split(number);
+            }
+        }
+    }
+
+    /// Has a page with so much room begin at a key that is behind all others of its page: the next one, or a new one.
+    fn make_room_behind(&mut self, key: &Key, length: usize) {
+        let next = self.index.range(key..).next();
+        let next = next.map(|(next, number)| (next.clone(), *number));
+        match next {
+            Some((next, number))
+                if used(self.pages.get(number as usize)) + length <= size_of::<Page>() =>
+            {
+                self.index.remove(&next);
+                self.index.insert(key.clone(), number);
+            }
+            _ => {
+                let new = self.add_page(empty());
+                self.index.insert(key.clone(), new);
             }
         }
     }
@@ -468,6 +485,22 @@ mod tests {
             }
             agree(&names, &model);
         }
+    }
+
+    /// Each of them comes behind a page that is full, and in front of all that came before.
+    #[test]
+    fn names_in_falling_order_fill_their_pages() {
+        let mut names = Names::default();
+        let rising = (0..).map(|number| format!("a{number:07}"));
+        let falling = (0..100_000).rev().map(|number| format!("z{number:07}"));
+        for name in rising.take(227).chain(falling) {
+            assert_eq!(names.insert(0, name.as_bytes(), 1), None);
+        }
+        let most = 2 * 100_227 * (HEAD + 8) / size_of::<Page>();
+        assert!(names.pages.len() < most, "{} pages", names.pages.len());
+        assert_eq!(names.index.len(), names.pages.len() - names.free.len());
+        assert_eq!(names.iter(0).count(), 100_227);
+        assert!(names.iter(0).map(|(name, _)| name).is_sorted());
     }
 
     /// Beyond what stays in memory, in an order that meets all pages again.

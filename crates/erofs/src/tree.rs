@@ -361,13 +361,12 @@ impl Tree {
     /// How many names lead to each leaf, by [`LeafId::index`].
     pub fn link_counts(&self) -> Vec<u32> {
         let mut counts = vec![0; self.leaf_count()];
-        let mut pending = vec![self.root()];
-        while let Some(directory) = pending.pop() {
-            for (_, node) in directory.entries() {
-                match node {
-                    Node::Directory(inner) => pending.push(inner),
-                    Node::Leaf(id) => counts[id.index()] += 1,
-                }
+        let mut open = vec![self.root().entries()];
+        while let Some(entries) = open.last_mut() {
+            match entries.next() {
+                Some((_, Node::Directory(inner))) => open.push(inner.entries()),
+                Some((_, Node::Leaf(id))) => counts[id.index()] += 1,
+                None => drop(open.pop()),
             }
         }
         counts

@@ -187,7 +187,18 @@ impl<T: FromBytes + IntoBytes + Immutable + Copy> SpilledVec<T> {
                 self.set_aside += self.tail.len();
                 self.tail.clear();
             }
-            Err(_) => self.refused = true,
+            Err(_) => {
+                self.refused = true;
+                self.give_back(at);
+            }
+        }
+    }
+
+    /// Frees the room on the disk behind what is in the file for good: others may need it.
+    fn give_back(&mut self, length: usize) {
+        match &self.mapping {
+            Some(mapping) if length > 0 => drop(mapping.file.set_len(length as u64)),
+            _ => self.mapping = None,
         }
     }
 
@@ -330,7 +341,10 @@ impl Mapping {
     #[inline]
     fn bytes(&self, range: Range<usize>) -> &[u8] {
         self.look_at(range.start / WINDOW);
-        // SAFETY: the range was written to the file, which has no name and is never cut, and is mapped. It is written
+        for window in range.start / WINDOW + 1..range.end.div_ceil(WINDOW) {
+            self.look_at(window);
+        }
+        // SAFETY: the range was written to the file, which has no name and is never cut there, and is mapped. It is written
         // again only through exclusive references to the list.
         unsafe {
             let start = self.start.cast::<u8>().add(range.start);

@@ -39,7 +39,7 @@ impl<'a> Attributes<'a> {
         }
         match source {
             Source::Directory(index) => {
-                let placed = &order.directories[index as usize];
+                let placed = order.placed(index);
                 if placed.has_whiteouts {
                     self.push_marks(&overlay::WHITEOUTS_MARKS);
                 }

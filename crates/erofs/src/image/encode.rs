@@ -86,8 +86,8 @@ where
         attributes.encode(&plan.shared_at, &mut out.bytes);
         inode.encode_tail(&mut out.bytes);
         if let Source::Directory(index) = source {
-            let placed = &plan.order.directories[index as usize];
-            encode_directory_tail(plan, placed, &mut block, &mut out.bytes);
+            let placed = plan.order.placed(index);
+            encode_directory_tail(plan, &placed, &mut block, &mut out.bytes);
         }
         out.pass_on()?;
     }
@@ -119,8 +119,8 @@ where
     let mut block = Vec::new();
     for source in plan.order.sources.iter() {
         if let Source::Directory(index) = source {
-            let placed = &plan.order.directories[index as usize];
-            let mut entries = entries(plan, placed).peekable();
+            let placed = plan.order.placed(index);
+            let mut entries = entries(plan, &placed).peekable();
             for _ in 0..placed.extent.blocks {
                 fill_block(&mut entries, &mut block);
                 encode_block(&block, &mut out.bytes);

@@ -3,9 +3,12 @@
 use std::num::NonZero;
 
 use hull_sys::spill::SpilledVec;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::fsverity::ObjectId;
-use crate::tree::{ContentView, Device, Directory, LeafId, LeafView, MetadataView, Node, Tree};
+use crate::tree::{
+    ContentView, Device, Directory, DirectoryId, LeafId, LeafView, MetadataView, Node, Tree,
+};
 
 use super::attributes;
 use super::directory::{Extent, Names, Target};
@@ -23,7 +26,7 @@ pub(super) const ROOT: Place = 0;
 /// What an inode is made of.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source {
-    /// A directory: its index in [`Order::directories`].
+    /// A directory, by its number for [`Order::placed`].
     Directory(u32),
     /// Anything else in the tree.
     Leaf {
@@ -98,7 +101,7 @@ impl Sources {
 }
 
 /// A directory and its place.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Placed<'a> {
     pub(super) directory: Directory<'a>,
     pub(super) place: Place,
@@ -114,6 +117,35 @@ pub(super) struct Placed<'a> {
     pub(super) extent: Extent,
 }
 
+/// The same in bytes.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct PlacedRow {
+    blocks: u64,
+    tail: u64,
+    directory: u32,
+    place: Place,
+    parent: Place,
+    first: Place,
+    links: u32,
+    has_whiteouts: u32,
+}
+
+impl From<&Placed<'_>> for PlacedRow {
+    fn from(placed: &Placed<'_>) -> Self {
+        Self {
+            blocks: placed.extent.blocks,
+            tail: placed.extent.tail,
+            directory: placed.directory.id().0,
+            place: placed.place,
+            parent: placed.parent,
+            first: placed.first,
+            links: placed.links,
+            has_whiteouts: placed.has_whiteouts.into(),
+        }
+    }
+}
+
 /// All inodes of an image, by their places.
 #[derive(Debug)]
 pub(super) struct Order<'a> {
@@ -121,7 +153,7 @@ pub(super) struct Order<'a> {
     survey: Survey,
     pub(super) sources: Sources,
     /// In the order of their places.
-    pub(super) directories: Vec<Placed<'a>>,
+    directories: SpilledVec<PlacedRow>,
     /// Places of the leaves by their index: none of them is that of the root.
     leaves: Vec<Option<NonZero<Place>>>,
 }
@@ -133,42 +165,54 @@ impl<'a> Order<'a> {
             tree,
             survey,
             sources: Sources::default(),
-            directories: Vec::new(),
+            directories: SpilledVec::default(),
             leaves: vec![None; tree.leaf_count()],
         };
         order.push_directory(tree.root(), ROOT)?;
         let mut index = 0;
-        while index < order.directories.len() {
+        while (index as usize) < order.directories.len() {
             order.place_entries(index)?;
             index += 1;
         }
         Ok(order)
     }
 
-    fn place_entries(&mut self, index: usize) -> Result<(), WriteError> {
-        let Placed {
-            directory, place, ..
-        } = self.directories[index];
-        self.directories[index].first = self.next_place()?;
-        let mut links = 0u32;
-        let mut extent = Extent::default();
-        for (name, target) in Names::new(directory, place == ROOT) {
-            extent.add(name);
+    /// The directory with that number.
+    pub(super) fn placed(&self, index: u32) -> Placed<'a> {
+        let row = self.directories.get(index as usize);
+        Placed {
+            directory: self.tree.directory_at(DirectoryId::new(row.directory)),
+            place: row.place,
+            parent: row.parent,
+            first: row.first,
+            links: row.links,
+            has_whiteouts: row.has_whiteouts != 0,
+            extent: Extent {
+                blocks: row.blocks,
+                tail: row.tail,
+            },
+        }
+    }
+
+    fn place_entries(&mut self, index: u32) -> Result<(), WriteError> {
+        let mut placed = self.placed(index);
+        placed.first = self.next_place()?;
+        for (name, target) in Names::new(placed.directory, placed.place == ROOT) {
+            placed.extent.add(name);
             match target {
-                Target::This | Target::Above => links = links.saturating_add(1),
+                Target::This | Target::Above => placed.links = placed.links.saturating_add(1),
                 Target::Stub => {
                     self.push(Source::Stub)?;
                 }
                 Target::Node(Node::Directory(inner)) => {
-                    links = links.saturating_add(1);
-                    self.push_directory(inner, place)?;
+                    placed.links = placed.links.saturating_add(1);
+                    self.push_directory(inner, placed.place)?;
                 }
-                Target::Node(Node::Leaf(id)) => self.place_leaf(index, name, id)?,
+                Target::Node(Node::Leaf(id)) => self.place_leaf(&mut placed, name, id)?,
             }
         }
-        extent.close();
-        let placed = &mut self.directories[index];
-        (placed.links, placed.extent) = (links, extent);
+        placed.extent.close();
+        self.directories.set(index as usize, (&placed).into());
         Ok(())
     }
 
@@ -179,7 +223,7 @@ impl<'a> Order<'a> {
     ) -> Result<(), WriteError> {
         let index = u32::try_from(self.directories.len()).map_err(|_| WriteError::TooLarge)?;
         let place = self.push(Source::Directory(index))?;
-        self.directories.push(Placed {
+        let placed = Placed {
             directory,
             place,
             parent,
@@ -187,15 +231,21 @@ impl<'a> Order<'a> {
             links: 0,
             has_whiteouts: false,
             extent: Extent::default(),
-        });
+        };
+        self.directories.push((&placed).into());
         Ok(())
     }
 
     /// Gives a leaf its place, unless it has one or gets it by another name.
-    fn place_leaf(&mut self, parent: usize, name: &[u8], id: LeafId) -> Result<(), WriteError> {
+    fn place_leaf(
+        &mut self,
+        parent: &mut Placed<'a>,
+        name: &[u8],
+        id: LeafId,
+    ) -> Result<(), WriteError> {
         let Placed {
             directory, place, ..
-        } = self.directories[parent];
+        } = *parent;
         if self.leaves[id.index()].is_some() || !self.survey.is_home(id, directory.id()) {
             return Ok(());
         }
@@ -203,7 +253,7 @@ impl<'a> Order<'a> {
         let is_whiteout = matches!(leaf.content, ContentView::CharacterDevice(Device::WHITEOUT))
             && !(place == ROOT && self.is_like_stub(name, leaf));
         let source = if is_whiteout {
-            self.directories[parent].has_whiteouts = true;
+            parent.has_whiteouts = true;
             Source::Whiteout(id)
         } else {
             Source::Leaf {
@@ -270,12 +320,21 @@ impl<'a> Order<'a> {
         while place != ROOT {
             // The last directory whose inodes begin there or before; one without any is
             // followed by another that begins where it does.
-            let after = self.directories.partition_point(|at| at.first <= place);
-            let Some(parent) = after.checked_sub(1).map(|last| &self.directories[last]) else {
+            let (mut last, mut after) = (0, self.directories.len());
+            while after - last > 1 {
+                let middle = last + (after - last) / 2;
+                if self.directories.get(middle).first <= place {
+                    last = middle;
+                } else {
+                    after = middle;
+                }
+            }
+            let Ok(last) = u32::try_from(last) else {
                 break;
             };
+            let parent = self.placed(last);
             path.extend(
-                self.entries(parent)
+                self.entries(&parent)
                     .find(|(_, there)| *there == place)
                     .map(|(name, _)| name),
             );
@@ -309,7 +368,7 @@ impl<'a> Order<'a> {
         let tree = self.tree;
         match source {
             Source::Directory(index) => {
-                let placed = &self.directories[index as usize];
+                let placed = self.placed(index);
                 let body = Body::Directory(placed.extent);
                 let metadata = placed.directory.metadata_view();
                 Inode::new(metadata, FileType::Directory, body).with_links(placed.links)
@@ -340,7 +399,7 @@ impl<'a> Order<'a> {
     /// Owner, permissions, time and attributes as the tree has them; of the devices in the root its own.
     pub(super) fn metadata(&self, source: Source) -> MetadataView<'a> {
         match source {
-            Source::Directory(index) => self.directories[index as usize].directory.metadata_view(),
+            Source::Directory(index) => self.placed(index).directory.metadata_view(),
             Source::Leaf { id, .. } | Source::Whiteout(id) => self.tree.leaf_view(id).metadata,
             Source::Stub => self.tree.root().metadata_view(),
         }

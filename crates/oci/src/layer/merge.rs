@@ -29,8 +29,9 @@ use super::whiteout::Whiteout;
 /// How many symbolic links one path may lead through, as in Linux.
 const FOLLOWED_MAX: usize = 40;
 
-/// The bytes of paths that symbolic links are put in front of, in all of an image: some hundred for each of the most entries.
-const FOLLOWED_BYTES_MAX: u64 = 1 << 30;
+/// The bytes of paths that symbolic links are put in front of, in all of an image: 32 for each of the most entries. Each
+/// component is looked up, and may be far from the last one on disk.
+const FOLLOWED_BYTES_MAX: u64 = 128 << 20;
 
 /// Why layers cannot be merged.
 #[derive(Debug, thiserror::Error)]
