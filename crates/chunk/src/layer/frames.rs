@@ -334,9 +334,12 @@ fn pack(pool: &Pool, compression: Compression, data: &[u8], cuts: &[usize]) -> i
         }
         Compression::Zstd(level) | Compression::ZstdChunked(level) => {
             let mut compressor = pool.compressor(level)?;
+            // Of frames behind the first one, of which a piece of a zstd:chunked layer has many.
+            let mut scratch = pool.buffer();
             for frame in frames {
-                zstd(&mut compressor, frame, &mut packed)?;
+                zstd(&mut compressor, frame, &mut packed, &mut scratch)?;
             }
+            pool.keep_buffer(scratch);
             pool.keep_compressor(compressor, level);
         }
     }
@@ -361,6 +364,7 @@ fn zstd(
     compressor: &mut zstd::bulk::Compressor<'static>,
     data: &[u8],
     packed: &mut Packed,
+    scratch: &mut Vec<u8>,
 ) -> io::Result<()> {
     // Of a buffer that is long enough, only what is written to takes memory.
     let room = zstd::zstd_safe::compress_bound(data.len());
@@ -370,9 +374,11 @@ fn zstd(
             compressor.compress_to_buffer(data, &mut packed.bytes)?
         }
         false => {
-            let frame = compressor.compress(data)?;
-            packed.bytes.extend_from_slice(&frame);
-            frame.len()
+            scratch.clear();
+            scratch.reserve(room);
+            let length = compressor.compress_to_buffer(data, scratch)?;
+            packed.bytes.extend_from_slice(scratch);
+            length
         }
     };
     packed.lengths.push(length);
