@@ -1,13 +1,12 @@
 //! SELinux labels from the policy that is in the root itself.
 
-use std::collections::HashMap;
 use std::io;
 
 use hull_erofs::ObjectId;
 use hull_erofs::selinux::{self, LabelError};
-use hull_erofs::tree::{Content, DirectoryId, Entry as Found, Leaf, LeafId, Tree};
+use hull_erofs::tree::{Content, DirectoryId, Entry as Found, Leaf, Tree};
 
-use crate::scan::{Entries, Inode, Kind, Scan};
+use crate::scan::{Entries, Kind, Scan};
 
 /// Labels that cannot be computed.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +46,6 @@ pub fn label(scan: &mut Scan) -> Result<(), SelinuxError> {
 /// The tree of these entries. A file's content is an object whose name is the place of its entry.
 fn to_tree(entries: &Entries) -> Tree {
     let mut tree = Tree::default();
-    let mut inodes: HashMap<Inode, LeafId> = HashMap::new();
     for (place, entry) in entries.iter().enumerate() {
         if entry.path.is_empty() {
             tree.set_directory_metadata(DirectoryId::ROOT, entry.metadata);
@@ -67,15 +65,15 @@ fn to_tree(entries: &Entries) -> Tree {
             tree.put_directory(parent, name, metadata);
             continue;
         }
-        let content = || content(kind, place);
-        let leaf = match entry.links.and_then(|inode| inodes.get(&inode)) {
-            Some(known) => *known,
-            None => tree.add_leaf(Leaf {
+        let first = entries.first_name(place).filter(|&first| first != place);
+        let known = first.and_then(|first| tree.lookup(&entries.path(first)));
+        let leaf = match known {
+            Some(Found::Leaf(known, _)) => known,
+            _ => tree.add_leaf(Leaf {
                 metadata,
-                content: content(),
+                content: content(kind, place),
             }),
         };
-        inodes.extend(entry.links.map(|inode| (inode, leaf)));
         tree.put_leaf(parent, name, leaf);
     }
     tree

@@ -76,7 +76,7 @@ pub fn differences(
         tree,
         open,
         differences: Vec::new(),
-        inodes: Places::none(tree.leaves().len()),
+        inodes: Places::none(tree.leaf_count()),
         leaves: Places::none(scan.entries.len()),
     };
     for (place, entry) in scan.entries.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! A file system tree: names, metadata, and where the content is.
 
 use hull_sys::spill::SpilledVec;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::fsverity::ObjectId;
 use crate::inodes::Inodes;
@@ -119,17 +120,15 @@ impl LeafId {
 }
 
 /// Place of a directory in its tree's table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable,
+)]
+#[repr(transparent)]
 pub struct DirectoryId(pub(crate) u32);
 
 impl DirectoryId {
     /// The root of a tree.
     pub const ROOT: Self = Self(0);
-
-    /// The id with that place.
-    pub const fn new(place: u32) -> Self {
-        Self(place)
-    }
 
     /// The place, counted from 0 in the order of [`Tree::put_directory`].
     pub const fn index(self) -> usize {

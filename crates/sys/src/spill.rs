@@ -51,7 +51,7 @@ impl Default for Limits {
 /// Where no file can be had, or it cannot be written, the list stays in memory: nothing fails. Where the file cannot be
 /// read any more, for its disk is gone, the kernel ends the process as it does where memory is broken.
 ///
-/// What is alive at one end is moved to disk in the order in which it was added, and stays there when it is changed.
+/// Elements go to the file in the order in which they were added, and are changed there.
 pub struct SpilledVec<T> {
     /// How many are in the file; the others follow in `tail`.
     set_aside: usize,
@@ -196,9 +196,11 @@ impl<T: FromBytes + IntoBytes + Immutable + Copy> SpilledVec<T> {
 
     /// Frees the room on the disk behind what is in the file for good: others may need it.
     fn give_back(&mut self, length: usize) {
-        match &self.mapping {
-            Some(mapping) if length > 0 => drop(mapping.file.set_len(length as u64)),
-            _ => self.mapping = None,
+        if length == 0 {
+            self.mapping = None;
+        } else if let Some(mapping) = &self.mapping {
+            // Where that fails, others have less room, and nothing else is lost.
+            mapping.file.set_len(length as u64).ok();
         }
     }
 
@@ -251,7 +253,7 @@ impl<T> Debug for SpilledVec<T> {
     }
 }
 
-/// A file without a name, mapped for reading; it only grows.
+/// A file without a name, mapped for reading; what is in the list is never cut off.
 #[derive(Debug)]
 struct Mapping {
     file: File,

@@ -123,7 +123,7 @@ pub(super) struct Placed<'a> {
 struct PlacedRow {
     blocks: u64,
     tail: u64,
-    directory: u32,
+    directory: DirectoryId,
     place: Place,
     parent: Place,
     first: Place,
@@ -136,7 +136,7 @@ impl From<&Placed<'_>> for PlacedRow {
         Self {
             blocks: placed.extent.blocks,
             tail: placed.extent.tail,
-            directory: placed.directory.id().0,
+            directory: placed.directory.id(),
             place: placed.place,
             parent: placed.parent,
             first: placed.first,
@@ -181,7 +181,7 @@ impl<'a> Order<'a> {
     pub(super) fn placed(&self, index: u32) -> Placed<'a> {
         let row = self.directories.get(index as usize);
         Placed {
-            directory: self.tree.directory_at(DirectoryId::new(row.directory)),
+            directory: self.tree.directory_at(row.directory),
             place: row.place,
             parent: row.parent,
             first: row.first,

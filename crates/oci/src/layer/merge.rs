@@ -19,6 +19,7 @@ use hull_erofs::ObjectId;
 use hull_erofs::tree::{Content, DirectoryId, Leaf, LeafId, Metadata, Node, Tree};
 use hull_store::Store;
 use hull_sys::spill::SpilledVec;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::entry::{ENTRIES_MAX, Entry, ImageBudget, Item, METADATA_MAX};
 use super::parts::{LENGTHS, Lengths, for_each_part};
@@ -140,8 +141,8 @@ pub(super) fn merge_in_parts(
 pub struct Merger {
     /// With hidden inodes, which go at the end.
     tree: Tree,
-    /// Where the directories of the tree are: a row of [`Location`] for each.
-    locations: SpilledVec<[u32; 3]>,
+    /// Where the directories of the tree are, by their places.
+    locations: SpilledVec<Location>,
     /// The parent that the last entry was put into, and its path: its neighbours follow it.
     last_parent: Option<(Box<[u8]>, DirectoryId)>,
     /// The most directories and leaves, hidden ones among them.
@@ -153,12 +154,13 @@ pub struct Merger {
 
 const ROOT: DirectoryId = DirectoryId::ROOT;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
 struct Location {
     parent: DirectoryId,
-    depth: usize,
+    depth: u32,
     /// Length of the path in bytes, with a slash in front of each component.
-    length: usize,
+    length: u32,
 }
 
 /// What a name leads to.
@@ -195,7 +197,11 @@ impl Default for Merger {
             followed: 0,
             followed_max: FOLLOWED_BYTES_MAX,
         };
-        merger.locations.push([0; 3]);
+        merger.locations.push(Location {
+            parent: ROOT,
+            depth: 0,
+            length: 0,
+        });
         merger
     }
 }
@@ -235,15 +241,6 @@ impl Merger {
         self.tree
     }
 
-    fn location(&self, id: DirectoryId) -> Location {
-        let [parent, depth, length] = *self.locations.get(id.index());
-        Location {
-            parent: DirectoryId::new(parent),
-            depth: depth as usize,
-            length: length as usize,
-        }
-    }
-
     fn hide(&mut self, whiteout: Whiteout<'_>) -> Result<(), Refusal> {
         match whiteout {
             Whiteout::Name { directory, name } => {
@@ -269,7 +266,7 @@ impl Merger {
             return Ok(());
         };
         let parent = self.parent(parent)?;
-        self.check_depth(parent, name)?;
+        self.below(parent, name)?;
         match item {
             Item::Directory => match self.get(parent, name) {
                 Some(Found::Directory(id)) => self.tree.set_directory_metadata(id, metadata),
@@ -304,16 +301,22 @@ impl Merger {
         Ok(id)
     }
 
-    fn check_depth(&self, parent: DirectoryId, name: &[u8]) -> Result<(), Refusal> {
-        let parent = self.location(parent);
-        if parent.depth >= DEPTH_MAX || parent.length + 1 + name.len() > PATH_MAX + 1 {
+    /// Where a directory with that name would be.
+    fn below(&self, parent: DirectoryId, name: &[u8]) -> Result<Location, Refusal> {
+        let Location { depth, length, .. } = *self.locations.get(parent.index());
+        let length = length as usize + 1 + name.len();
+        if depth as usize >= DEPTH_MAX || length > PATH_MAX + 1 {
             return Err(Refusal::TooDeep);
         }
         // Those of entries were looked at when they were read.
         if name.len() > NAME_MAX {
             return Err(Refusal::LongName);
         }
-        Ok(())
+        Ok(Location {
+            parent,
+            depth: depth + 1,
+            length: u32::try_from(length).map_err(|_| Refusal::TooDeep)?,
+        })
     }
 
     fn check_room(&self) -> Result<(), Refusal> {
@@ -345,18 +348,13 @@ impl Merger {
         name: &[u8],
         metadata: Metadata,
     ) -> Result<DirectoryId, Refusal> {
+        let location = self.below(parent, name)?;
         self.check_room()?;
-        let Location { depth, length, .. } = self.location(parent);
         if self.tree.directory_at(parent).get(name).is_some() {
             self.last_parent = None;
         }
         let id = self.tree.put_directory(parent, name, metadata);
-        let narrow = |number: usize| u32::try_from(number).map_err(|_| Refusal::TooDeep);
-        self.locations.push([
-            narrow(parent.index())?,
-            narrow(depth + 1)?,
-            narrow(length + 1 + name.len())?,
-        ]);
+        self.locations.push(location);
         Ok(id)
     }
 
@@ -401,14 +399,11 @@ impl Merger {
             let found = match component {
                 b"" | b"." => Found::Directory(at),
                 b".." if at == ROOT => return Err(Refusal::Escape),
-                b".." => Found::Directory(self.location(at).parent),
+                b".." => Found::Directory(self.locations.get(at.index()).parent),
                 _ => match self.get(at, component) {
                     Some(found) => found,
                     None if missing == Missing::Accept => return Ok(None),
-                    None => {
-                        self.check_depth(at, component)?;
-                        Found::Directory(self.make_directory(at, component, implied())?)
-                    }
+                    None => Found::Directory(self.make_directory(at, component, implied())?),
                 },
             };
             let leaf = match found {
@@ -438,7 +433,6 @@ impl Merger {
                 Missing::Accept => return Ok(None),
                 Missing::Make if followed > 0 => return Err(Refusal::NoDirectory),
                 Missing::Make => {
-                    self.check_depth(at, component)?;
                     (at, position) = (self.make_directory(at, component, implied())?, after);
                 }
             }
