@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hull_erofs::ObjectId;
+use hull_sys::direct::DirectFile;
 use rustix::fs::AtFlags;
 
 use crate::error::{During, StoreError};
@@ -84,7 +85,7 @@ struct State {
     /// Segments that all candidates have, as offset and length.
     same: Vec<(u64, u64)>,
     /// Where the other segments are.
-    file: Option<Arc<File>>,
+    file: Option<Arc<DirectFile>>,
 }
 
 impl<'s> LargeContent<'s> {
@@ -125,13 +126,8 @@ impl<'s> LargeContent<'s> {
             return Ok(());
         }
         let file = self.file()?;
-        let mut at = offset;
-        for piece in pieces {
-            let piece = piece.as_ref();
-            file.write_all_at(piece, at).during(writing)?;
-            self.session.count_written(piece);
-            at += length(piece);
-        }
+        file.write_all_at(pieces, offset).during(writing)?;
+        self.session.count_written(object::total(pieces));
         Ok(())
     }
 
@@ -146,11 +142,11 @@ impl<'s> LargeContent<'s> {
         } = std::mem::take(&mut *self.lock());
         if let Some((_, candidate)) = candidates.first() {
             for (offset, length) in same {
-                copy(candidate, &file, offset, length, self.session)?;
+                copy(candidate, file.file(), offset, length, self.session)?;
             }
         }
         let file = Arc::into_inner(file).expect("the threads that wrote segments are done");
-        object::place_file(self.session, id, file, self.size)
+        object::place_file(self.session, id, file.into_file(), self.size)
     }
 
     /// Whether one of the candidates is left when only those with the segment are.
@@ -175,16 +171,15 @@ impl<'s> LargeContent<'s> {
             return false;
         }
         state.candidates.retain(|(id, _)| same.contains(id));
-        let length = pieces.iter().map(|piece| length(piece.as_ref())).sum();
-        state.same.push((offset, length));
+        state.same.push((offset, object::total(pieces)));
         true
     }
 
-    fn file(&self) -> Result<Arc<File>, StoreError> {
+    fn file(&self) -> Result<Arc<DirectFile>, StoreError> {
         let mut state = self.lock();
         if state.file.is_none() {
             let file = object::unnamed(self.session, "objects").during(writing)?;
-            state.file = Some(Arc::new(File::from(file)));
+            state.file = Some(Arc::new(object::open_long(self.session, file)));
         }
         Ok(state.file.clone().expect("it was made above"))
     }
@@ -226,7 +221,7 @@ fn copy(
         let part = &mut buffer[..count];
         from.read_exact_at(part, offset + done).during(writing)?;
         to.write_all_at(part, offset + done).during(writing)?;
-        session.count_written(part);
+        session.count_written(object::length(part));
         done += object::length(part);
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use hull_erofs::ObjectId;
 use hull_erofs::fsverity::Hasher;
+use hull_sys::direct::DirectFile;
 use hull_sys::durable;
 use hull_sys::verity::State;
 use rustix::fs::{Mode, OFlags};
@@ -19,6 +20,10 @@ use crate::store::{compare_measured, verity_error};
 /// Contents up to this length are collected in memory, so that nothing is
 /// written for one that is in the store already.
 const IN_MEMORY: usize = 128 * 1024;
+
+/// Contents from this length on go past the page cache where they can. Of shorter ones
+/// the kernel makes longer writes than each is.
+const DIRECT: u64 = 256 * 1024;
 
 /// The permissions that upstream gives an object.
 const MODE: u32 = 0o644;
@@ -116,7 +121,7 @@ impl<'s> ObjectWriter<'s> {
         for bytes in [self.buffer.as_slice(), more] {
             hasher.update(bytes);
             file.write_all(bytes)?;
-            self.session.count_written(bytes);
+            self.session.count_written(length(bytes));
         }
         self.buffer.clear();
         Ok(())
@@ -147,7 +152,7 @@ pub(crate) fn place_content<P: AsRef<[u8]>>(
     id: &ObjectId,
     content: &[P],
 ) -> Result<(), StoreError> {
-    let size = content.iter().map(|piece| length(piece.as_ref())).sum();
+    let size = total(content);
     let _claim = session.claim(id);
     if is_there(session, id, size)? {
         return Ok(());
@@ -162,12 +167,26 @@ pub(crate) fn place_content<P: AsRef<[u8]>>(
         }
         opened => opened,
     };
-    let mut file = File::from(file.during(writing)?);
-    for piece in content {
-        file.write_all(piece.as_ref()).during(writing)?;
-        session.count_written(piece.as_ref());
+    let file = file.during(writing)?;
+    let file = if size < DIRECT {
+        DirectFile::cached(File::from(file))
+    } else {
+        open_long(session, file)
+    };
+    file.write_all_at(content, 0).during(writing)?;
+    session.count_written(size);
+    name(session, id, file.into_file(), size)
+}
+
+/// Opens a new file for a long content. The kernel reads what fs-verity is enabled for,
+/// so that stays in its cache.
+pub(crate) fn open_long(session: &Session, file: OwnedFd) -> DirectFile {
+    let file = File::from(file);
+    if session.store().verity() {
+        DirectFile::cached(file)
+    } else {
+        DirectFile::new(file)
     }
-    name(session, id, file, size)
 }
 
 /// Puts a file without a name into its place, unless it is there.
@@ -265,6 +284,11 @@ pub(crate) fn unnamed(session: &Session, directory: &str) -> io::Result<OwnedFd>
         )),
         opened => Ok(opened?),
     }
+}
+
+/// The length of all pieces together.
+pub(crate) fn total<P: AsRef<[u8]>>(pieces: &[P]) -> u64 {
+    pieces.iter().map(|piece| length(piece.as_ref())).sum()
 }
 
 pub(crate) fn length(bytes: &[u8]) -> u64 {

@@ -268,9 +268,8 @@ impl Session {
         self.barrier.mark();
     }
 
-    pub(crate) fn count_written(&self, bytes: &[u8]) {
-        self.written
-            .fetch_add(object::length(bytes), Ordering::Relaxed);
+    pub(crate) fn count_written(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Waits until no other thread of this session places the object: what two layers

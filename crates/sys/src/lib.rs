@@ -4,6 +4,7 @@
 //! descriptors, bytes, paths and program arguments go in, results come out.
 
 pub mod dir;
+pub mod direct;
 pub mod durable;
 pub mod lock;
 pub mod loopdev;

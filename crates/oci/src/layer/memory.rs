@@ -4,6 +4,8 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use hull_sys::direct::AlignedBuffer;
+
 /// The length of a buffer in bytes.
 pub(crate) const BUFFER: usize = 256 << 10;
 
@@ -18,7 +20,7 @@ pub(crate) struct Memory {
 struct State {
     /// Buffers that may still be made.
     unmade: usize,
-    free: Vec<Vec<u8>>,
+    free: Vec<AlignedBuffer>,
 }
 
 impl Memory {
@@ -60,7 +62,7 @@ impl Memory {
             }
             if state.unmade > 0 {
                 state.unmade -= 1;
-                break vec![0; BUFFER];
+                break AlignedBuffer::zeroed(BUFFER);
             }
             state = self
                 .returned
@@ -80,7 +82,7 @@ impl Memory {
 
 #[derive(Debug)]
 struct Buffer {
-    bytes: Vec<u8>,
+    bytes: AlignedBuffer,
     home: Option<Arc<Memory>>,
 }
 
@@ -107,7 +109,7 @@ impl Piece {
         Self {
             range: 0..bytes.len(),
             buffer: Arc::new(Buffer {
-                bytes: bytes.to_vec(),
+                bytes: bytes.to_vec().into(),
                 home: None,
             }),
         }

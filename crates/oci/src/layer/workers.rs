@@ -16,7 +16,7 @@ const QUEUE: usize = 8;
 const PER_LAYER: usize = 12 << 20;
 /// More of it, so that layers do not wait for each other.
 const SHARED: usize = 8 << 20;
-/// More threads would wait for the disk.
+/// For each processor two threads: one waits for the disk while the other hashes. No more than this.
 const MOST: usize = 8;
 /// After so many bytes of objects the disk is told to write them, so that it works
 /// meanwhile and the barrier at the end of a layer is short.
@@ -63,7 +63,7 @@ pub(crate) fn run<'s, T>(
 ) -> T {
     let (jobs, queue) = sync_channel(QUEUE);
     let queue = Mutex::new(queue);
-    let count = std::thread::available_parallelism().map_or(2, |count| count.get().min(MOST));
+    let count = std::thread::available_parallelism().map_or(2, |count| (2 * count.get()).min(MOST));
     let guard = Arc::new(Guard::default());
     let workers = Workers {
         session,
