@@ -42,11 +42,13 @@ impl LargeObjects {
                 continue;
             };
             hull_sys::dir::for_each_entry(&shard, |name, _| {
-                let id = name.to_str().map(|rest| format!("{prefix}{rest}").parse());
-                let Ok(Ok(id)) = id else { return Ok(()) };
                 let stat = rustix::fs::statat(&shard, name, AtFlags::SYMLINK_NOFOLLOW);
                 let size = stat.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
-                if size > LARGE {
+                if size <= LARGE {
+                    return Ok(());
+                }
+                let id = name.to_str().map(|rest| format!("{prefix}{rest}").parse());
+                if let Ok(Ok(id)) = id {
                     by_size.entry(size).or_default().push(id);
                 }
                 Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hull_erofs::ObjectId;
@@ -41,7 +41,7 @@ pub struct Session {
     claimed: Mutex<HashSet<ObjectId>>,
     unclaimed: Condvar,
     written: AtomicU64,
-    large: OnceLock<LargeObjects>,
+    large: Mutex<Option<Arc<LargeObjects>>>,
     /// Held for its lock.
     _lock: Lock,
 }
@@ -92,7 +92,7 @@ impl Session {
             claimed: Mutex::default(),
             unclaimed: Condvar::new(),
             written: AtomicU64::new(0),
-            large: OnceLock::new(),
+            large: Mutex::default(),
             _lock: lock,
         })
     }
@@ -288,13 +288,15 @@ impl Session {
         }
     }
 
-    /// The large objects that were there when this was first asked.
-    pub(crate) fn large(&self) -> Result<&LargeObjects, StoreError> {
-        if let Some(large) = self.large.get() {
-            return Ok(large);
+    /// The large objects that were there when this was first asked. Who asks meanwhile waits.
+    pub(crate) fn large(&self) -> Result<Arc<LargeObjects>, StoreError> {
+        let mut large = lock(&self.large);
+        if let Some(found) = &*large {
+            return Ok(Arc::clone(found));
         }
-        let found = LargeObjects::find(&self.store)?;
-        Ok(self.large.get_or_init(|| found))
+        let found = Arc::new(LargeObjects::find(&self.store)?);
+        *large = Some(Arc::clone(&found));
+        Ok(found)
     }
 
     /// The link by which `name` leads to the object, as path and target; none if it is there.
