@@ -10,7 +10,6 @@
 
 #![forbid(unsafe_code)]
 
-mod bits;
 pub mod build;
 pub mod components;
 mod error;

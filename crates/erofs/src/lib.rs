@@ -12,6 +12,7 @@ pub mod fsverity;
 pub mod image;
 mod inodes;
 mod limits;
+mod links;
 mod name;
 mod names;
 pub mod selinux;
@@ -20,4 +21,5 @@ pub mod tree;
 mod xattrs;
 
 pub use fsverity::ObjectId;
+pub use links::HardLinks;
 pub use tree::Tree;

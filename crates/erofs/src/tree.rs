@@ -6,6 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::fsverity::ObjectId;
 use crate::inodes::Inodes;
 pub(crate) use crate::inodes::{ContentView, LeafView, MetadataView};
+use crate::links::HardLinks;
 use crate::names::{self, Names};
 pub use crate::xattrs::Xattrs;
 
@@ -357,18 +358,9 @@ impl Tree {
         self.inodes.directory_count()
     }
 
-    /// How many names lead to each leaf, by [`LeafId::index`].
-    pub fn link_counts(&self) -> Vec<u32> {
-        let mut counts = vec![0; self.leaf_count()];
-        let mut open = vec![self.root().entries()];
-        while let Some(entries) = open.last_mut() {
-            match entries.next() {
-                Some((_, Node::Directory(inner))) => open.push(inner.entries()),
-                Some((_, Node::Leaf(id))) => counts[id.index()] += 1,
-                None => drop(open.pop()),
-            }
-        }
-        counts
+    /// How many names lead to each leaf.
+    pub fn hard_links(&self) -> HardLinks {
+        HardLinks::of(self)
     }
 
     /// Forgets the inodes that no name leads to; every id but that of the root may change. The others

@@ -68,7 +68,7 @@ fn the_last_pattern_that_fits_path_and_type_gives_the_label() {
     let expected = expected.map(|(path, label)| (path.to_owned(), label.to_owned()));
     assert_eq!(labels(&tree), expected);
     assert!(
-        tree.link_counts().contains(&2),
+        !tree.hard_links().is_empty(),
         "names with one label stay one inode"
     );
 }

@@ -24,7 +24,7 @@ fn unreferenced_leaves_are_dropped_and_hard_links_stay_together() {
     tree.compact();
     assert_eq!(tree.leaves().count(), count - 5);
     assert_eq!(show(&tree), before);
-    assert!(tree.link_counts().contains(&2));
+    assert!(!tree.hard_links().is_empty());
 }
 
 #[test]

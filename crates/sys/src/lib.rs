@@ -3,6 +3,7 @@
 //! The only crate with `unsafe`, and it knows nothing of hull's formats: file
 //! descriptors, bytes, paths and program arguments go in, results come out.
 
+pub mod bits;
 pub mod dir;
 pub mod direct;
 pub mod durable;

@@ -226,6 +226,14 @@ impl<T: FromBytes + IntoBytes + Immutable + Copy> SpilledVec<T> {
     }
 }
 
+impl<T: FromBytes + IntoBytes + Immutable + Copy> FromIterator<T> for SpilledVec<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
+        let mut list = Self::default();
+        values.into_iter().for_each(|value| list.push(value));
+        list
+    }
+}
+
 impl<T: FromBytes + IntoBytes + Immutable + Copy> Clone for SpilledVec<T> {
     fn clone(&self) -> Self {
         let mut clone = Self::new(self.limits.clone());

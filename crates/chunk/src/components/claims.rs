@@ -6,8 +6,8 @@ use super::history::History;
 use super::paths::{Paths, split};
 use super::places::Places;
 use super::{Package, Packages, database};
-use crate::bits::Bits;
 use crate::scan::Scan;
+use hull_sys::bits::Bits;
 
 /// Collects what the databases say, each package after the other. Of two packages that
 /// list a path the first one has it.

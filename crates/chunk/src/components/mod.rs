@@ -48,9 +48,9 @@ use self::places::Table;
 #[cfg(fuzzing)]
 pub use self::rpm::fuzz as fuzz_rpm_header;
 use self::times::Times;
-use crate::bits::Bits;
 use crate::frequency::Frequency;
 use crate::scan::Scan;
+use hull_sys::bits::Bits;
 
 /// The time of directories, and of what no package owns: a second after the
 /// epoch, as programs take 0 for "no time".

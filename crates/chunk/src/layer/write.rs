@@ -14,9 +14,9 @@ use super::contents::Contents;
 use super::frames::{Frames, Hashed, Helpers};
 use super::sparse::Segments;
 use super::tar::{self, Item};
-use crate::bits::Bits;
 use crate::components::Components;
 use crate::scan::{self, Entry, FullPath, Kind, Opened, Scan};
+use hull_sys::bits::Bits;
 
 /// The unit in which contents are read, in bytes.
 const BUFFER: usize = 128 * 1024;

@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use hull_erofs::ObjectId;
 use hull_erofs::tree::{
     Content, Device, Directory, Entry as InTree, Leaf, LeafId, MAX_DEPTH, Node, Tree,
 };
+use hull_erofs::{HardLinks, ObjectId};
 
 use super::entries::is_content_before;
 use super::rules::{self, Verdict};
@@ -21,7 +21,7 @@ pub(super) fn read(tree: &Tree, open: Open<'_>, rules: &Rules) -> io::Result<Fou
         rules,
         tree,
         open,
-        links: tree.link_counts(),
+        links: tree.hard_links(),
         found: Found::default(),
     };
     let metadata = tree.root().metadata();
@@ -59,7 +59,7 @@ struct Walk<'a> {
     rules: &'a Rules,
     tree: &'a Tree,
     open: Open<'a>,
-    links: Vec<u32>,
+    links: HardLinks,
     found: Found,
 }
 
@@ -197,7 +197,7 @@ impl<'a> Walk<'a> {
     }
 
     fn take(&mut self, id: LeafId, parent: usize, name: &[u8], kind: &Kind) {
-        let linked = self.links[id.index()] > 1;
+        let linked = self.links.rank(id).is_some();
         let links = linked.then(|| Inode {
             device: (0, 0),
             number: id.index() as u64,

@@ -1,8 +1,8 @@
 //! From tree to text.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map;
+use std::collections::{BTreeMap, btree_map};
 
+use crate::links::HardLinks;
 use crate::tree::{ContentView, Directory, LeafId, MetadataView, Node, Tree};
 
 use super::escape::{write_field, write_xattr};
@@ -13,7 +13,7 @@ use super::escape::{write_field, write_xattr};
 pub fn write(tree: &Tree) -> Vec<u8> {
     let mut dump = Dump {
         tree,
-        links: tree.link_counts(),
+        links: tree.hard_links(),
         first_names: BTreeMap::new(),
         path: Vec::new(),
         out: Vec::new(),
@@ -24,7 +24,7 @@ pub fn write(tree: &Tree) -> Vec<u8> {
 
 struct Dump<'a> {
     tree: &'a Tree,
-    links: Vec<u32>,
+    links: HardLinks,
     /// Of leaves with several names, once they were met.
     first_names: BTreeMap<LeafId, Vec<u8>>,
     path: Vec<u8>,
@@ -88,7 +88,7 @@ impl<'a> Dump<'a> {
     }
 
     fn write_leaf(&mut self, id: LeafId) {
-        let links = self.links[id.index()];
+        let links = self.links.names(id);
         if links > 1 {
             match self.first_names.entry(id) {
                 btree_map::Entry::Occupied(first) => {

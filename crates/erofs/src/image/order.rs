@@ -1,7 +1,5 @@
 //! The inodes of a tree in the order of the image: breadth first.
 
-use std::num::NonZero;
-
 use hull_sys::spill::SpilledVec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -154,19 +152,20 @@ pub(super) struct Order<'a> {
     pub(super) sources: Sources,
     /// In the order of their places.
     directories: SpilledVec<PlacedRow>,
-    /// Places of the leaves by their index: none of them is that of the root.
-    leaves: Vec<Option<NonZero<Place>>>,
+    /// Places of the leaves with several names, by rank; [`ROOT`] is none. All others are where their directory says.
+    linked: SpilledVec<Place>,
 }
 
 impl<'a> Order<'a> {
     /// Puts the inodes of a tree in order, the root first.
     pub(super) fn new(tree: &'a Tree, survey: Survey) -> Result<Self, WriteError> {
+        let linked = std::iter::repeat_n(ROOT, survey.links().len()).collect();
         let mut order = Self {
             tree,
             survey,
             sources: Sources::default(),
             directories: SpilledVec::default(),
-            leaves: vec![None; tree.leaf_count()],
+            linked,
         };
         order.push_directory(tree.root(), ROOT)?;
         let mut index = 0;
@@ -246,7 +245,9 @@ impl<'a> Order<'a> {
         let Placed {
             directory, place, ..
         } = *parent;
-        if self.leaves[id.index()].is_some() || !self.survey.is_home(id, directory.id()) {
+        let rank = self.survey.links().rank(id);
+        let is_placed = rank.is_some_and(|rank| *self.linked.get(rank) != ROOT);
+        if is_placed || !self.survey.is_home(id, directory.id()) {
             return Ok(());
         }
         let leaf = self.tree.leaf_view(id);
@@ -261,7 +262,10 @@ impl<'a> Order<'a> {
                 shares_object: false,
             }
         };
-        self.leaves[id.index()] = NonZero::new(self.push(source)?);
+        let place = self.push(source)?;
+        if let Some(rank) = rank {
+            self.linked.set(rank, place);
+        }
         Ok(())
     }
 
@@ -306,8 +310,11 @@ impl<'a> Order<'a> {
                 Target::This => place,
                 Target::Above => parent,
                 Target::Stub | Target::Node(Node::Directory(_)) => next,
-                // Every leaf has a home, and every home was walked.
-                Target::Node(Node::Leaf(id)) => self.leaves[id.index()].map_or(ROOT, NonZero::get),
+                Target::Node(Node::Leaf(id)) => match self.survey.links().rank(id) {
+                    // It has a home, and every home was walked.
+                    Some(rank) => *self.linked.get(rank),
+                    None => next,
+                },
             };
             next += u32::from(place == next);
             (name, place)
@@ -376,7 +383,7 @@ impl<'a> Order<'a> {
             Source::Leaf { id, .. } => {
                 let leaf = tree.leaf_view(id);
                 let (file_type, body) = describe(leaf.content);
-                Inode::new(leaf.metadata, file_type, body).with_links(self.survey.links(id))
+                Inode::new(leaf.metadata, file_type, body).with_links(self.survey.links().names(id))
             }
             Source::Whiteout(id) => {
                 let metadata = tree.leaf_view(id).metadata;

@@ -1,9 +1,9 @@
 //! What has to be known of the whole tree before an image of it is planned.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use hull_sys::spill::SpilledVec;
 
 use crate::limits;
+use crate::links::HardLinks;
 use crate::tree::{ContentView, Device, DirectoryId, LeafId, MAX_DEPTH, MetadataView, Node, Tree};
 
 use super::error::WriteError;
@@ -12,17 +12,21 @@ use super::format;
 /// A tree that can be written: its limits are checked, its links counted.
 #[derive(Debug)]
 pub(super) struct Survey {
-    links: Vec<u32>,
-    /// Of the leaves with several names: the directory with the first.
-    homes: HashMap<LeafId, DirectoryId>,
+    links: HardLinks,
+    /// Of the leaves with several names, by rank: the directory with the first, or [`UNMET`].
+    homes: SpilledVec<DirectoryId>,
 }
+
+/// No directory: that of a leaf that was not met so far.
+const UNMET: DirectoryId = DirectoryId(u32::MAX);
 
 impl Survey {
     /// Walks the tree once, depth first, in the order of a dump file.
     pub(super) fn new(tree: &Tree) -> Result<Self, WriteError> {
+        let links = tree.hard_links();
         let mut survey = Self {
-            links: tree.link_counts(),
-            homes: HashMap::new(),
+            homes: std::iter::repeat_n(UNMET, links.len()).collect(),
+            links,
         };
         let mut path = Vec::new();
         let root = tree.root();
@@ -52,9 +56,9 @@ impl Survey {
         Ok(survey)
     }
 
-    /// How many names lead to the leaf.
-    pub(super) fn links(&self, id: LeafId) -> u32 {
-        self.links[id.index()]
+    /// How many names lead to each leaf.
+    pub(super) fn links(&self) -> &HardLinks {
+        &self.links
     }
 
     /// Whether this is the directory with the first name of the leaf, depth first.
@@ -63,7 +67,8 @@ impl Survey {
     /// the others are links to it. So the inode takes its place among those of
     /// that directory, although a name in another one may come earlier there.
     pub(super) fn is_home(&self, id: LeafId, directory: DirectoryId) -> bool {
-        self.homes.get(&id).is_none_or(|home| *home == directory)
+        let rank = self.links.rank(id);
+        rank.is_none_or(|rank| *self.homes.get(rank) == directory)
     }
 
     fn visit_leaf(
@@ -73,16 +78,15 @@ impl Survey {
         directory: DirectoryId,
         path: &[&[u8]],
     ) -> Result<(), WriteError> {
-        let links = self.links(id);
-        if links > 1 {
-            match self.homes.entry(id) {
-                Entry::Occupied(_) => return Ok(()),
-                Entry::Vacant(home) => home.insert(directory),
-            };
+        if let Some(rank) = self.links.rank(id) {
+            if *self.homes.get(rank) != UNMET {
+                return Ok(());
+            }
+            self.homes.set(rank, directory);
         }
         let leaf = tree.leaf_view(id);
         check_metadata(leaf.metadata, path)?;
-        check_content(leaf.content, links, path)
+        check_content(leaf.content, self.links.names(id), path)
     }
 }
 
