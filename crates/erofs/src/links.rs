@@ -57,7 +57,7 @@ impl HardLinks {
         self.several.rank(id.index())
     }
 
-    /// How many names lead to a leaf that at least one leads to.
+    /// How many names lead to a leaf: 1 also of one that no name leads to.
     pub fn names(&self, id: LeafId) -> u32 {
         self.rank(id).map_or(1, |rank| 1 + *self.more.get(rank))
     }

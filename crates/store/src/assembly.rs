@@ -14,6 +14,9 @@ use crate::session::Session;
 /// The length of every segment but the last, in bytes.
 pub const SEGMENT: usize = 1 << 20;
 
+/// Segments that threads write at the same time share no page, whatever the machine's is.
+const _: () = assert!(SEGMENT.is_multiple_of(64 << 10));
+
 /// A content that comes in segments, each of which may be hashed by another
 /// thread; of pieces of memory that it keeps until the digest is known.
 ///

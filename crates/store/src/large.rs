@@ -181,7 +181,10 @@ impl<'s> LargeContent<'s> {
         let mut state = self.lock();
         if state.file.is_none() {
             let file = object::unnamed(self.session, "objects").during(writing)?;
-            state.file = Some(Arc::new(object::open_long(self.session, file)));
+            state.file = Some(Arc::new(DirectFile::new(
+                File::from(file),
+                self.session.direct_io(),
+            )));
         }
         Ok(state.file.clone().expect("it was made above"))
     }

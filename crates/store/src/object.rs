@@ -21,8 +21,8 @@ use crate::store::{compare_measured, verity_error};
 /// written for one that is in the store already.
 const IN_MEMORY: usize = 128 * 1024;
 
-/// Contents from this length on go past the page cache where they can. Of shorter ones
-/// the kernel makes longer writes than each is.
+/// Contents that are in memory go past the page cache from this length on, where they can.
+/// Of shorter ones the kernel makes longer writes than each is.
 const DIRECT: u64 = 256 * 1024;
 
 /// The permissions that upstream gives an object.
@@ -167,26 +167,11 @@ pub(crate) fn place_content<P: AsRef<[u8]>>(
         }
         opened => opened,
     };
-    let file = file.during(writing)?;
-    let file = if size < DIRECT {
-        DirectFile::cached(File::from(file))
-    } else {
-        open_long(session, file)
-    };
+    let direct = (size >= DIRECT).then(|| session.direct_io()).flatten();
+    let file = DirectFile::new(File::from(file.during(writing)?), direct);
     file.write_all_at(content, 0).during(writing)?;
     session.count_written(size);
     name(session, id, file.into_file(), size)
-}
-
-/// Opens a new file for a long content. The kernel reads what fs-verity is enabled for,
-/// so that stays in its cache.
-pub(crate) fn open_long(session: &Session, file: OwnedFd) -> DirectFile {
-    let file = File::from(file);
-    if session.store().verity() {
-        DirectFile::cached(file)
-    } else {
-        DirectFile::new(file)
-    }
 }
 
 /// Puts a file without a name into its place, unless it is there.
@@ -206,7 +191,7 @@ pub(crate) fn place_file(
 /// Whether the object is there and whole.
 ///
 /// The length is compared: a power cut before the barrier can leave an object
-/// shorter than it was. Where it may have left other bytes (see [`crate::doubt`]),
+/// shorter than it was. Where it may have left zeros in it (see [`crate::doubt`]),
 /// and in a repairing session, so is the content.
 pub(crate) fn is_there(session: &Session, id: &ObjectId, size: u64) -> Result<bool, StoreError> {
     if session.store().object_size(id)? != Some(size) {

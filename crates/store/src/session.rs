@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hull_erofs::ObjectId;
 use hull_erofs::image::Image;
+use hull_sys::direct::DirectIo;
 use hull_sys::durable;
 use hull_sys::lock::{Lock, LockError, Wait};
 
@@ -42,6 +43,7 @@ pub struct Session {
     unclaimed: Condvar,
     written: AtomicU64,
     large: Mutex<Option<Arc<LargeObjects>>>,
+    direct: OnceLock<Option<DirectIo>>,
     /// Held for its lock.
     _lock: Lock,
 }
@@ -93,6 +95,7 @@ impl Session {
             unclaimed: Condvar::new(),
             written: AtomicU64::new(0),
             large: Mutex::default(),
+            direct: OnceLock::new(),
             _lock: lock,
         })
     }
@@ -286,6 +289,21 @@ impl Session {
             session: self,
             id: *id,
         }
+    }
+
+    /// Whether long contents go past the page cache, so that who puts one waits for the disk.
+    pub fn writes_directly(&self) -> bool {
+        self.direct_io().is_some()
+    }
+
+    /// How long contents go past the page cache; none where they go through it. That is also where they are read soon.
+    pub(crate) fn direct_io(&self) -> Option<DirectIo> {
+        *self.direct.get_or_init(|| {
+            if self.store.is_read_soon() {
+                return None;
+            }
+            DirectIo::of(object::unnamed(self, "objects").ok()?)
+        })
     }
 
     /// The large objects that were there when this was first asked. Who asks meanwhile waits.

@@ -23,7 +23,7 @@ pub enum Verity {
     /// Enable it where the file system has it.
     WhereSupported,
     /// Leave it alone, also where the file system has it: for a store that is
-    /// copied to another file system before it is used.
+    /// only read for a moment, or copied to another file system before it is used.
     Never,
 }
 
@@ -42,8 +42,8 @@ struct Inner {
     /// None where it is damaged and the store was opened all the same.
     meta: Option<Meta>,
     verity: bool,
-    /// It is copied to where it will be used, and made anew after a power cut.
-    for_copying: bool,
+    /// It is read soon and not kept: made anew after a power cut.
+    passing: bool,
 }
 
 impl Store {
@@ -73,7 +73,7 @@ impl Store {
             root,
             meta: self.inner.meta.clone(),
             verity: false,
-            for_copying: true,
+            passing: true,
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -114,7 +114,7 @@ impl Store {
                 root,
                 meta,
                 verity,
-                for_copying: false,
+                passing: false,
             }),
         })
     }
@@ -128,7 +128,13 @@ impl Store {
 
     /// Whether a power cut can leave an object of the right length with other bytes.
     pub(crate) fn is_marked(&self) -> bool {
-        !self.verity() && !self.inner.for_copying
+        !self.verity() && !self.inner.passing
+    }
+
+    /// Whether what is put is read before long: to be copied, or by the kernel, to enable
+    /// fs-verity.
+    pub(crate) fn is_read_soon(&self) -> bool {
+        self.verity() || self.inner.passing
     }
 
     /// Begins to use the store: until the session is dropped, nothing that is in

@@ -71,10 +71,11 @@ impl Ranks {
 
     /// The number of a place, if it holds for that.
     pub fn rank(&self, place: usize) -> Option<usize> {
-        let word = self.bits.0[place / 64];
-        let below = word & ((1 << (place % 64)) - 1);
-        let rank = self.before[place / 64] + below.count_ones() as usize;
-        self.bits.get(place).then_some(rank)
+        if !self.bits.get(place) {
+            return None;
+        }
+        let below = self.bits.0[place / 64] & ((1 << (place % 64)) - 1);
+        Some(self.before[place / 64] + below.count_ones() as usize)
     }
 }
 

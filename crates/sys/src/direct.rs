@@ -4,61 +4,81 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FsWord, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// What a write begins and ends at in the file: the block of the file systems, which no disk's is longer than.
+/// What a write begins and ends at in the file, so that the rest of it begins at a block of most file systems. A multiple
+/// of the sectors of most disks; others are written through the cache.
 const BLOCK: usize = 4096;
-/// What a part of a write begins and ends at in memory: the least that any disk asks for. One may ask for more.
-const IN_MEMORY: usize = 512;
 /// The most parts that one call of the kernel takes (IOV_MAX).
 const PARTS: usize = 1024;
 
-/// From `linux/magic.h`: ext2, ext3 and ext4; and XFS.
-const IN_PLACE: [i64; 2] = [0xEF53, 0x5846_5342];
+/// ext4 (and ext2 and ext3, which have the same number) and XFS, from `linux/magic.h`.
+const UNCHANGED: [FsWord; 2] = [0xEF53, 0x5846_5342];
 
-/// A file that is written in long pieces: past the page cache where that can be done and pays.
+/// What direct I/O to the files of a directory asks for, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct DirectIo {
+    /// Where in memory a part of a write begins: at multiples of this.
+    memory: usize,
+    /// How long it is: a multiple of this, which [`BLOCK`] is a multiple of.
+    length: usize,
+}
+
+impl DirectIo {
+    /// That of the file system that a file is on; none where bytes should go through the cache.
+    ///
+    /// ext4 and XFS write bytes as they are. Others compress them, or make sums of them, and for direct I/O do without
+    /// or copy all the same. Linux tells what it asks for since 6.1 (statx(2), `STATX_DIOALIGN`).
+    pub fn of(file: impl AsFd) -> Option<Self> {
+        let file_system = rustix::fs::fstatfs(&file).ok()?;
+        if !UNCHANGED.contains(&file_system.f_type) {
+            return None;
+        }
+        let wanted = StatxFlags::DIOALIGN;
+        let stat = rustix::fs::statx(&file, "", AtFlags::EMPTY_PATH, wanted).ok()?;
+        // Zero where the file has no direct I/O: it is encrypted, or its data go to the journal.
+        let [memory, length] = [stat.stx_dio_mem_align, stat.stx_dio_offset_align]
+            .map(|bytes| usize::try_from(bytes).unwrap_or(0));
+        (memory > 0 && length > 0 && BLOCK.is_multiple_of(length))
+            .then_some(Self { memory, length })
+    }
+}
+
+/// A file that is written in long pieces: past the page cache where that can be done.
 #[derive(Debug)]
 pub struct DirectFile {
     file: File,
     /// The same file, opened for direct I/O.
-    direct: Option<File>,
+    direct: Option<(File, DirectIo)>,
 }
 
 impl DirectFile {
-    /// Of a file that is open for writing.
-    ///
-    /// Direct I/O is used on ext4 and XFS. Elsewhere bytes written so would not be compressed, or the kernel copies
-    /// them all the same.
-    pub fn new(file: File) -> Self {
-        let direct = if is_in_place(&file) {
-            open_direct(&file).ok()
-        } else {
-            None
-        };
+    /// Of a file that is open for writing; with nothing that tells of direct I/O, all goes through the cache.
+    pub fn new(file: File, direct: Option<DirectIo>) -> Self {
+        let direct = direct.and_then(|direct| Some((open_direct(&file).ok()?, direct)));
         Self { file, direct }
     }
 
-    /// Of a file that is read soon: all goes through the cache.
-    pub fn cached(file: File) -> Self {
-        Self { file, direct: None }
-    }
-
-    /// Writes the pieces one behind the other, from `offset`. Several threads may write to places that share no block.
+    /// Writes the pieces one behind the other, from `offset`. Several threads may write to places that share no page,
+    /// which are of 64 KiB on some machines.
     ///
-    /// What is at both a multiple of 4096 in the file and aligned in memory (see [`AlignedBuffer`]) goes past the cache,
-    /// the rest through it. Nothing is durable by that: see [`crate::durable`].
+    /// What begins at a multiple of 4096 in the file and is aligned in memory (see [`AlignedBuffer`]) goes past the
+    /// cache, the rest through it. Nothing is durable by that: see [`crate::durable`].
     ///
     /// # Errors
     ///
     /// What the kernel says; some of the bytes may be written then.
     pub fn write_all_at<P: AsRef<[u8]>>(&self, pieces: &[P], offset: u64) -> io::Result<()> {
         let mut written = match &self.direct {
-            Some(direct) => write_blocks(direct, &whole_blocks(pieces, offset), offset)?,
+            Some((file, direct)) => {
+                write_blocks(file, &whole_blocks(pieces, offset, *direct), offset)?
+            }
             None => 0,
         };
         let mut at = offset + written as u64;
@@ -83,11 +103,6 @@ impl DirectFile {
     }
 }
 
-/// Whether the file system writes what it gets as it is, so that memory can go to the disk.
-fn is_in_place(file: &File) -> bool {
-    rustix::fs::fstatfs(file).is_ok_and(|found| IN_PLACE.contains(&found.f_type))
-}
-
 fn open_direct(file: &File) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC;
@@ -95,13 +110,13 @@ fn open_direct(file: &File) -> io::Result<File> {
 }
 
 /// What of the pieces, from the first byte on, one call can write by direct I/O.
-fn whole_blocks<P: AsRef<[u8]>>(pieces: &[P], offset: u64) -> Vec<IoSlice<'_>> {
+fn whole_blocks<P: AsRef<[u8]>>(pieces: &[P], offset: u64, direct: DirectIo) -> Vec<IoSlice<'_>> {
     if !offset.is_multiple_of(BLOCK as u64) {
         return Vec::new();
     }
     let pieces = pieces.iter().map(AsRef::as_ref);
     let pieces = pieces.filter(|piece| !piece.is_empty()).take(PARTS);
-    let mut left = aligned_length(pieces.clone()) / BLOCK * BLOCK;
+    let mut left = aligned_length(pieces.clone(), direct) / BLOCK * BLOCK;
     let parts = pieces.map_while(|piece| {
         let part = &piece[..piece.len().min(left)];
         left -= part.len();
@@ -110,15 +125,15 @@ fn whole_blocks<P: AsRef<[u8]>>(pieces: &[P], offset: u64) -> Vec<IoSlice<'_>> {
     parts.collect()
 }
 
-/// How many bytes from the first one on are whole sectors, at places in memory that disks take.
-fn aligned_length<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> usize {
+/// How many bytes from the first one on are of lengths, and at places in memory, that direct I/O takes.
+fn aligned_length<'a>(pieces: impl Iterator<Item = &'a [u8]>, direct: DirectIo) -> usize {
     let mut length = 0;
     for piece in pieces {
-        if !piece.as_ptr().addr().is_multiple_of(IN_MEMORY) {
+        if !piece.as_ptr().addr().is_multiple_of(direct.memory) {
             break;
         }
-        length += piece.len() / IN_MEMORY * IN_MEMORY;
-        if !piece.len().is_multiple_of(IN_MEMORY) {
+        length += piece.len() / direct.length * direct.length;
+        if !piece.len().is_multiple_of(direct.length) {
             break;
         }
     }
@@ -134,7 +149,7 @@ fn write_blocks(direct: &File, parts: &[IoSlice<'_>], offset: u64) -> io::Result
         match rustix::io::pwritev(direct, parts, offset) {
             Ok(count) => return Ok(count / BLOCK * BLOCK),
             Err(Errno::INTR) => {}
-            // This disk asks for more alignment.
+            // Some disk below asks for more than was said.
             Err(Errno::INVAL) => return Ok(0),
             Err(error) => return Err(error.into()),
         }
@@ -143,31 +158,23 @@ fn write_blocks(direct: &File, parts: &[IoSlice<'_>], offset: u64) -> io::Result
 
 /// Memory that begins where direct I/O wants it to.
 #[derive(Debug, Default)]
-pub struct AlignedBuffer {
-    bytes: Vec<u8>,
-    aligned: Range<usize>,
-}
+pub struct AlignedBuffer(Vec<Page>);
+
+#[derive(Debug, Clone, FromBytes, IntoBytes, Immutable)]
+#[repr(C, align(4096))]
+struct Page([u8; BLOCK]);
 
 impl AlignedBuffer {
-    /// So many zeros.
+    /// At least so many zeros: a multiple of 4096.
     pub fn zeroed(length: usize) -> Self {
-        let bytes = vec![0; length + BLOCK];
-        // It may not be known, says its documentation; then the memory is as any.
-        let start = bytes.as_ptr().align_offset(BLOCK).min(BLOCK);
-        Self {
-            bytes,
-            aligned: start..start + length,
-        }
+        Self(vec![Page([0; BLOCK]); length.div_ceil(BLOCK)])
     }
-}
 
-/// Bytes where they are: they go through the cache.
-impl From<Vec<u8>> for AlignedBuffer {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self {
-            aligned: 0..bytes.len(),
-            bytes,
-        }
+    /// These bytes, and zeros behind them.
+    pub fn copied(bytes: &[u8]) -> Self {
+        let mut copy = Self::zeroed(bytes.len());
+        copy[..bytes.len()].copy_from_slice(bytes);
+        copy
     }
 }
 
@@ -175,13 +182,13 @@ impl Deref for AlignedBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[self.aligned.clone()]
+        self.0.as_bytes()
     }
 }
 
 impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.aligned.clone()]
+        self.0.as_mut_bytes()
     }
 }
 
@@ -193,9 +200,16 @@ mod tests {
 
     use super::*;
 
+    const SECTORS: DirectIo = DirectIo {
+        memory: 512,
+        length: 512,
+    };
+
     /// On a disk; `/tmp` may be memory.
     fn unnamed() -> DirectFile {
-        DirectFile::new(tempfile::tempfile_in("/var/tmp").unwrap())
+        let file = tempfile::tempfile_in("/var/tmp").unwrap();
+        let direct = DirectIo::of(&file);
+        DirectFile::new(file, direct)
     }
 
     fn content(file: &DirectFile) -> Vec<u8> {
@@ -222,24 +236,35 @@ mod tests {
         let buffer = patterned(5 * BLOCK);
         let pieces = [&buffer[512..BLOCK], &buffer[BLOCK..4 * BLOCK + 700]];
         assert_eq!(
-            lengths(&whole_blocks(&pieces, 8192)),
+            lengths(&whole_blocks(&pieces, 8192, SECTORS)),
             [BLOCK - 512, 3 * BLOCK + 512]
         );
-        assert!(whole_blocks(&pieces, 8191).is_empty());
-        assert!(whole_blocks(&[&buffer[1..]], 0).is_empty());
-        assert!(whole_blocks(&[&buffer[..BLOCK - 1]], 0).is_empty());
+        assert!(whole_blocks(&pieces, 8191, SECTORS).is_empty());
+        assert!(whole_blocks(&[&buffer[1..]], 0, SECTORS).is_empty());
+        assert!(whole_blocks(&[&buffer[..BLOCK - 1]], 0, SECTORS).is_empty());
         // Behind a piece that ends within a sector all goes through it.
         let pieces = [&buffer[..BLOCK + 1], &buffer[2 * BLOCK..]];
-        assert_eq!(lengths(&whole_blocks(&pieces, 0)), [BLOCK]);
+        assert_eq!(lengths(&whole_blocks(&pieces, 0, SECTORS)), [BLOCK]);
+        // Where the disk's sectors are longer, and its memory is where it may be.
+        let long = DirectIo {
+            memory: 4,
+            length: BLOCK,
+        };
+        let pieces = [
+            &buffer[4..BLOCK + 4],
+            &buffer[BLOCK..2 * BLOCK + 512],
+            &buffer[..BLOCK],
+        ];
+        assert_eq!(lengths(&whole_blocks(&pieces, 0, long)), [BLOCK, BLOCK]);
         let pieces = [&buffer[..BLOCK], &[], &buffer[..BLOCK]];
-        assert_eq!(lengths(&whole_blocks(&pieces, 0)), [BLOCK, BLOCK]);
+        assert_eq!(lengths(&whole_blocks(&pieces, 0, SECTORS)), [BLOCK, BLOCK]);
     }
 
     #[test]
     fn one_call_takes_as_many_pieces_as_the_kernel_allows() {
         let buffer = patterned(BLOCK);
         let pieces = vec![&buffer[..]; PARTS + 10];
-        assert_eq!(whole_blocks(&pieces, 0).len(), PARTS);
+        assert_eq!(whole_blocks(&pieces, 0, SECTORS).len(), PARTS);
         let file = unnamed();
         file.write_all_at(&pieces, 0).unwrap();
         assert!(content(&file) == pieces.concat());
@@ -249,12 +274,15 @@ mod tests {
     fn files_of_which_parts_cannot_be_written_directly_are_written_all_the_same() {
         let buffer = patterned(3 * BLOCK);
         // Memory has no disk; a file opened for reading cannot be written.
-        let file = DirectFile::new(tempfile::tempfile_in("/dev/shm").unwrap());
-        assert!(file.direct.is_none());
+        let in_memory = tempfile::tempfile_in("/dev/shm").unwrap();
+        assert!(DirectIo::of(&in_memory).is_none());
+        let file = DirectFile::new(in_memory, None);
         file.write_all_at(&[&buffer[..], &buffer[..10]], 0).unwrap();
         assert!(content(&file) == [&buffer[..], &buffer[..10]].concat());
         let path = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
-        let file = DirectFile::new(File::open(path.path()).unwrap());
+        let file = File::open(path.path()).unwrap();
+        let direct = DirectIo::of(&file);
+        let file = DirectFile::new(file, direct);
         file.write_all_at(&[&buffer[1..10]], 0).unwrap_err();
     }
 
@@ -283,7 +311,7 @@ mod tests {
             let mut at = start;
             let mut pieces = Vec::new();
             for (length, in_sectors) in cuts {
-                let length = if in_sectors { length / IN_MEMORY * IN_MEMORY } else { length };
+                let length = if in_sectors { length / SECTORS.length * SECTORS.length } else { length };
                 pieces.push(&buffer[at..at + length]);
                 at += length;
             }

@@ -139,7 +139,7 @@ pub fn symlink(target: &str, dir: impl AsFd, name: &str) -> io::Result<()> {
 /// Atomic for processes; the contents are on disk only after [`sync_file`]
 /// before it or [`barrier`], the directory entry only after [`sync_dir`] or
 /// [`barrier`]. After a power cut without them the file can be there and be
-/// shorter than it was.
+/// shorter than it was, or have zeros for what was written.
 pub fn link_unnamed(file: impl AsFd, dir: impl AsFd, name: &str) -> io::Result<()> {
     step();
     Ok(rustix::fs::linkat(

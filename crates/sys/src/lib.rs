@@ -1,4 +1,4 @@
-//! What hull needs of the kernel, of the processor and of other programs.
+//! What hull needs of the kernel, of the processor and of other programs, and of memory where there is much of something.
 //!
 //! The only crate with `unsafe`, and it knows nothing of hull's formats: file
 //! descriptors, bytes, paths and program arguments go in, results come out.

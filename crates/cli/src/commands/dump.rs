@@ -33,24 +33,28 @@ pub(crate) fn with_store<T>(
     dir: Option<&Path>,
     run: impl FnOnce(&Store) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let Some(dir) = dir else {
-        let failed = |source| Failure::Write {
-            path: "/var/tmp".to_owned(),
-            source,
-        };
-        let temporary = hull_chunk::scratch::in_var_tmp().map_err(failed)?;
-        // The directory itself is locked, and a store has a lock of its own.
-        let dir = temporary.path().join("store");
-        rustix::fs::mkdir(&dir, Mode::RWXU).map_err(|error| failed(error.into()))?;
-        return with_store(Some(&dir), run).map_err(|error| match error {
-            Failure::Pull(error) if error.is_no_space() => Failure::NoRoomToUnpack(error),
-            error => error,
-        });
+    if let Some(dir) = dir {
+        return run(&store_in(dir, Verity::WhereSupported)?);
+    }
+    let failed = |source| Failure::Write {
+        path: "/var/tmp".to_owned(),
+        source,
     };
+    let temporary = hull_chunk::scratch::in_var_tmp().map_err(failed)?;
+    // The directory itself is locked, and a store has a lock of its own.
+    let dir = temporary.path().join("store");
+    rustix::fs::mkdir(&dir, Mode::RWXU).map_err(|error| failed(error.into()))?;
+    run(&store_in(&dir, Verity::Never)?).map_err(|error| match error {
+        Failure::Pull(error) if error.is_no_space() => Failure::NoRoomToUnpack(error),
+        error => error,
+    })
+}
+
+fn store_in(dir: &Path, verity: Verity) -> Result<Store, Failure> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(dir, flags, Mode::empty()).map_err(|error| Failure::Read {
         path: dir.display().to_string(),
         source: error.into(),
     })?;
-    run(&Store::create(fd, Verity::WhereSupported)?)
+    Ok(Store::create(fd, verity)?)
 }

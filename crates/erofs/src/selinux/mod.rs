@@ -7,6 +7,8 @@ mod policy;
 
 use std::collections::HashMap;
 
+use hull_sys::bits::Bits;
+
 use crate::fsverity::ObjectId;
 use crate::tree::{Content, ContentView, DirectoryId, Entry, LeafId, Metadata, Node, Tree, Xattrs};
 use policy::Policy;
@@ -73,7 +75,7 @@ pub fn label<E: std::error::Error + 'static>(
     let leaves = tree.leaf_count();
     match policy {
         Some(policy) => Labels {
-            met: vec![false; leaves],
+            met: Bits::none(leaves),
             tree,
             policy,
             labelled: Labelled::default(),
@@ -130,7 +132,7 @@ struct Labels<'a> {
     tree: &'a mut Tree,
     policy: Policy,
     /// Which leaves have the label of the first of their names, by index.
-    met: Vec<bool>,
+    met: Bits,
     labelled: Labelled,
 }
 
@@ -217,7 +219,7 @@ impl Labels<'_> {
     fn set_leaf(&mut self, mut id: LeafId, path: &[u8]) -> LeafId {
         let file_type = type_code(self.tree.leaf_view(id).content);
         let label = self.policy.label(path, file_type);
-        if std::mem::replace(&mut self.met[id.index()], true) {
+        if self.met.set(id.index(), true) {
             let leaf = self.tree.leaf(id);
             if leaf.metadata.xattrs.get(ATTRIBUTE).map(|known| &**known) == label {
                 return id;

@@ -109,7 +109,7 @@ impl Piece {
         Self {
             range: 0..bytes.len(),
             buffer: Arc::new(Buffer {
-                bytes: bytes.to_vec().into(),
+                bytes: AlignedBuffer::copied(bytes),
                 home: None,
             }),
         }

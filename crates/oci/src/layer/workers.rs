@@ -16,10 +16,11 @@ const QUEUE: usize = 8;
 const PER_LAYER: usize = 12 << 20;
 /// More of it, so that layers do not wait for each other.
 const SHARED: usize = 8 << 20;
-/// For each processor two threads: one waits for the disk while the other hashes. No more than this.
+/// More processors would wait for the disk.
 const MOST: usize = 8;
 /// After so many bytes of objects the disk is told to write them, so that it works
-/// meanwhile and the barrier at the end of a layer is short.
+/// meanwhile and the barrier at the end of a layer is short. Those that went past the
+/// page cache are counted, too: there is little to do for them.
 const WRITE_BACK: u64 = 256 << 20;
 
 /// Threads at work for as long as [`run`] is.
@@ -63,7 +64,11 @@ pub(crate) fn run<'s, T>(
 ) -> T {
     let (jobs, queue) = sync_channel(QUEUE);
     let queue = Mutex::new(queue);
-    let count = std::thread::available_parallelism().map_or(2, |count| (2 * count.get()).min(MOST));
+    let processors = std::thread::available_parallelism();
+    let processors = processors.map_or(2, |count| count.get().min(MOST));
+    // One waits for the disk while the other hashes.
+    let each = if session.writes_directly() { 2 } else { 1 };
+    let count = processors * each;
     let guard = Arc::new(Guard::default());
     let workers = Workers {
         session,

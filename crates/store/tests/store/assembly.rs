@@ -9,15 +9,15 @@ use hull_store::{ObjectId, SEGMENT, Session};
 use crate::scratch::{assert_sound, store_in};
 
 /// Bytes that repeat in no block.
-fn pattern(length: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn pattern(length: usize, seed: u64) -> Vec<u8> {
     (0..length.div_ceil(8) as u64)
         .flat_map(|i| (i ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
         .take(length)
         .collect()
 }
 
-/// Hands in the segments from three threads, the last ones first.
-fn assemble(session: &Session, content: &[u8]) -> ObjectId {
+/// Hands in the segments from three threads, the last ones first, in pieces of that length.
+pub(crate) fn assemble(session: &Session, content: &[u8], piece: usize) -> ObjectId {
     let size = content.len() as u64;
     let assembly = session.assemble(size).unwrap();
     let segments: Vec<&[u8]> = content.chunks(SEGMENT).collect();
@@ -29,7 +29,7 @@ fn assemble(session: &Session, content: &[u8]) -> ObjectId {
                 while let Ok(before) =
                     left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
                 {
-                    let pieces = segments[before - 1].chunks(100_003).map(<[u8]>::to_vec);
+                    let pieces = segments[before - 1].chunks(piece);
                     let place = before as u64 - 1;
                     if let Some(found) = assembly.add(place, pieces.collect()).unwrap() {
                         assert!(id.lock().unwrap().replace(found).is_none());
@@ -58,7 +58,7 @@ fn segments_in_any_order_make_the_object_of_their_bytes() {
         9 * SEGMENT + 4097,
     ] {
         let content = pattern(length, length as u64);
-        let id = assemble(&session, &content);
+        let id = assemble(&session, &content, 100_003);
         assert_eq!(id, digest(&content), "{length}");
         assert!(
             store.read_object(&id, 1 << 30).unwrap() == content,
@@ -75,13 +75,13 @@ fn a_content_that_is_there_is_not_written() {
     let contents = [100, 70_000, 3 * SEGMENT, 10 * SEGMENT + 9].map(|n| pattern(n, 1));
     let first = store.session().unwrap();
     for content in &contents {
-        assemble(&first, content);
+        assemble(&first, content, 100_003);
     }
     let total: usize = contents.iter().map(Vec::len).sum();
     assert_eq!(first.written(), total as u64);
     let second = store.session().unwrap();
     for content in &contents {
-        assemble(&second, content);
+        assemble(&second, content, 100_003);
         if content.len() < SEGMENT {
             second.put(content).unwrap();
             let mut writer = second.writer();
@@ -97,12 +97,12 @@ fn a_large_content_that_differs_from_one_of_its_length_is_itself() {
     let temp = scratch();
     let store = store_in(temp.path());
     let base = pattern(10 * SEGMENT + 5, 1);
-    assemble(&store.session().unwrap(), &base);
+    assemble(&store.session().unwrap(), &base, 100_003);
     for place in [0, 4 * SEGMENT + 1, base.len() - 1] {
         let mut other = base.clone();
         other[place] ^= 1;
         let session = store.session().unwrap();
-        let id = assemble(&session, &other);
+        let id = assemble(&session, &other, 100_003);
         assert_eq!(id, digest(&other), "byte {place}");
         assert!(
             store.read_object(&id, 1 << 30).unwrap() == other,
@@ -112,7 +112,7 @@ fn a_large_content_that_differs_from_one_of_its_length_is_itself() {
     }
     // Now there are several of that length.
     let session = store.session().unwrap();
-    assert_eq!(assemble(&session, &base), digest(&base));
+    assert_eq!(assemble(&session, &base, 100_003), digest(&base));
     assert_eq!(session.written(), 0);
     assert_sound(&store);
 }
@@ -122,20 +122,23 @@ fn a_large_object_that_is_damaged_does_not_stand_for_its_content() {
     let temp = scratch();
     let store = store_in(temp.path());
     let content = pattern(10 * SEGMENT, 1);
-    let id = assemble(&store.session().unwrap(), &content);
+    let id = assemble(&store.session().unwrap(), &content, 100_003);
     let path = temp.path().join("objects").join(id.to_object_path());
     let mut damaged = content.clone();
     damaged[5 * SEGMENT] ^= 1;
     std::fs::write(&path, &damaged).unwrap();
-    let id_of_damaged = assemble(&store.session().unwrap(), &damaged);
+    let id_of_damaged = assemble(&store.session().unwrap(), &damaged, 100_003);
     assert_eq!(id_of_damaged, digest(&damaged));
     assert!(store.read_object(&id_of_damaged, 1 << 30).unwrap() == damaged);
     // One who brings the content sees that what has its name is something else.
-    assert_eq!(assemble(&store.session().unwrap(), &content), id);
+    assert_eq!(assemble(&store.session().unwrap(), &content, 100_003), id);
     assert!(store.read_object(&id, 1 << 30).unwrap() == content);
     // A repairing session takes the length for nothing.
     std::fs::write(&path, &damaged).unwrap();
-    assert_eq!(assemble(&store.repair_session().unwrap(), &content), id);
+    assert_eq!(
+        assemble(&store.repair_session().unwrap(), &content, 100_003),
+        id
+    );
     assert!(store.read_object(&id, 1 << 30).unwrap() == content);
 }
 

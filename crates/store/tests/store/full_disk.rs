@@ -7,7 +7,7 @@ use hull_store::{Kind, StoreError};
 use hull_sys::namespace;
 use rustix::mount::MountFlags;
 
-use crate::scratch::{assert_sound, check, collect, pull, store_in};
+use crate::scratch::{assert_sound, check, collect, on_ext4, pull, store_in};
 
 /// Mounts a tmpfs of so many KiB on a directory and does the work there.
 fn on_small_tmpfs(kib: u32, work: fn(&Path)) {
@@ -19,32 +19,6 @@ fn on_small_tmpfs(kib: u32, work: fn(&Path)) {
         work(temp.path());
     })
     .expect("this test makes a mount namespace: run it as root");
-}
-
-/// Makes an ext4 of so many MiB in a file, and does the work there.
-fn on_small_ext4(mib: u64, work: fn(&Path)) {
-    let temp = tempfile::tempdir().unwrap();
-    let image = temp.path().join("image");
-    let file = std::fs::File::create(&image).unwrap();
-    file.set_len(mib << 20).unwrap();
-    run("mkfs.ext4", &["-q", "-m", "0"], &[&image]);
-    let directory = temp.path().join("mounted");
-    std::fs::create_dir(&directory).unwrap();
-    namespace::with_private_mounts(|| {
-        run("mount", &["-o", "loop"], &[&image, &directory]);
-        work(&directory);
-    })
-    .expect("this test makes a mount namespace: run it as root");
-}
-
-#[track_caller]
-fn run(program: &str, options: &[&str], paths: &[&Path]) {
-    let output = std::process::Command::new(program)
-        .args(options)
-        .args(paths)
-        .output()
-        .unwrap_or_else(|error| panic!("{program}, which this test needs: {error}"));
-    assert!(output.status.success(), "{program}: {output:?}");
 }
 
 /// Fills the disk in an object, a stream and a pull; each time the error says so,
@@ -113,5 +87,5 @@ fn a_full_tmpfs_is_survived() {
 
 #[test]
 fn a_full_ext4_is_survived() {
-    on_small_ext4(16, a_full_disk_is_survived);
+    on_ext4(16, "512", a_full_disk_is_survived);
 }

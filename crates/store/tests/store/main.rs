@@ -10,6 +10,7 @@
 mod assembly;
 mod concurrent;
 mod crash;
+mod direct;
 mod full_disk;
 mod scratch;
 mod write;

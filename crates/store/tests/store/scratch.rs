@@ -6,6 +6,7 @@ use std::path::Path;
 use hull_erofs::tree::{Content, DirectoryId, Leaf, Metadata, Tree};
 use hull_store::fsck::{Depth, Report};
 use hull_store::{ObjectId, Session, Store, Verity};
+use hull_sys::namespace;
 
 pub(crate) fn open(path: &Path) -> OwnedFd {
     OwnedFd::from(std::fs::File::open(path).unwrap())
@@ -95,4 +96,39 @@ pub(crate) fn assert_sound(store: &Store) {
 pub(crate) fn collect(store: &Store) -> hull_store::gc::Collected {
     let plan = hull_store::gc::plan(store, &[]).unwrap();
     hull_store::gc::execute(store, &plan, std::time::Duration::from_secs(60)).unwrap()
+}
+
+/// Makes an ext4 of so many MiB on a disk with sectors of so many bytes, and does the work there.
+pub(crate) fn on_ext4(mib: u64, sector: &str, work: fn(&Path)) {
+    let temp = tempfile::tempdir_in("/var/tmp").unwrap();
+    let image = temp.path().join("image");
+    let file = std::fs::File::create(&image).unwrap();
+    file.set_len(mib << 20).unwrap();
+    let image = image.to_str().unwrap();
+    run(
+        "mkfs.ext4",
+        &["-q", "-m", "0", "-b", "4096", "-O", "^verity", image],
+    );
+    let directory = temp.path().join("mounted");
+    std::fs::create_dir(&directory).unwrap();
+    let mounted = directory.to_str().unwrap();
+    namespace::with_private_mounts(|| {
+        let words = ["--find", "--show", "--sector-size", sector, image];
+        let device = run("losetup", &words);
+        // The device goes with its mount.
+        let done = std::panic::catch_unwind(|| run("mount", &[device.trim(), mounted]));
+        run("losetup", &["--detach", device.trim()]);
+        done.expect("it was made above");
+        work(&directory);
+    })
+    .expect("this test makes a mount namespace: run it as root");
+}
+
+/// What a program prints.
+#[track_caller]
+pub(crate) fn run(program: &str, words: &[&str]) -> String {
+    let output = std::process::Command::new(program).args(words).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}, which this test needs: {error}"));
+    assert!(output.status.success(), "{program}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
