@@ -9,7 +9,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
@@ -20,6 +21,9 @@ pub type Row = (u32, u32, u32);
 
 /// How long a program may take that maps numbers: names may come from a directory service.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// How long threads that have done their work may take to end; that is microseconds, but on a busy machine.
+const END: Duration = Duration::from_secs(10);
 
 /// Why there is no namespace; nothing was changed then.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +39,7 @@ pub enum NamespaceError {
 /// Makes this process root of a user namespace of its own, in which these numbers are mapped,
 /// and gives it mounts of its own where it may have them: programs that it starts may mount then.
 ///
-/// The process must have one thread. The programs `newuidmap` and `newgidmap` do the mapping, for
+/// The process must have one thread (setns(2)), but for those that end by themselves at once. The programs `newuidmap` and `newgidmap` do the mapping, for
 /// a user may do so only through them; they must be installed, and allow these numbers.
 pub fn enter(users: &[Row], groups: &[Row]) -> Result<(), NamespaceError> {
     // All that can fail is done to another process, whose namespace this one joins at the end.
@@ -51,12 +55,23 @@ pub fn enter(users: &[Row], groups: &[Row]) -> Result<(), NamespaceError> {
     }
     let namespace = File::open(format!("/proc/{process}/ns/user"))?;
     let kind = Some(LinkNameSpaceType::User);
+    wait_for_threads()?;
     rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).map_err(io::Error::from)?;
     holder.end();
     // SAFETY: only unsharing the table of file descriptors is unsafe, since
     // other threads may hold numbers of it; it stays shared.
     // Without mounts of its own it is there all the same, and reads what it came for.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.ok();
+    Ok(())
+}
+
+/// Waits until this thread is the process's only one. Those that read what the mapping programs say
+/// have said it by now, but may not have ended, and a thread that was joined is the kernel's a moment longer.
+fn wait_for_threads() -> io::Result<()> {
+    let start = Instant::now();
+    while std::fs::read_dir("/proc/self/task")?.count() > 1 && start.elapsed() < END {
+        thread::sleep(Duration::from_millis(1));
+    }
     Ok(())
 }
 
