@@ -66,20 +66,30 @@ fn listing(directory: &str, format: &str) -> String {
     lines.join("\n")
 }
 
-/// Asserts that the last image in podman's storage is the root, in find's words and in contents; empties the storage.
+/// Whether what is below a directory is the root, in contents and in find's words; what differs if not.
+fn compare(world: &World, directory: &str, format: &str) -> Result<(), String> {
+    let root = world.text("root");
+    let diff = Program::new("diff").args(["-r", "--no-dereference"]);
+    let same = diff.args([&root, directory]).run();
+    same.map_err(|error| error.to_string())?;
+    let [expected, found] = [&root, directory].map(|directory| listing(directory, format));
+    if expected == found {
+        return Ok(());
+    }
+    Err(format!("expected:\n{expected}\nfound:\n{found}"))
+}
+
+/// Asserts that the last image in podman's storage is the root; empties the storage.
+#[track_caller]
 fn assert_is_root(world: &World, podman: &Program, image: &str, format: &str) {
     let mounted = podman.clone().args(["image", "mount", image]).output();
     let mounted = text(mounted.expect("podman mounts it"));
-    let root = world.text("root");
-    let listings = [&root, &mounted].map(|directory| listing(directory, format));
-    let diff = Program::new("diff").args(["-r", "--no-dereference"]);
-    let same = diff.args([&root, &mounted]).run();
+    let same = compare(world, &mounted, format);
     for words in [["image", "unmount", "--all"], ["rmi", "--all", "--force"]] {
         let done = podman.clone().args(words).run();
         done.expect("nothing uses it");
     }
-    same.expect("the contents are those of the root");
-    assert_eq!(listings[0], listings[1]);
+    same.expect("the image is the root");
 }
 
 /// Adds to the root what clients may get wrong.
@@ -137,6 +147,21 @@ fn sent(registry: &Registry<'_>, layer: &Value) -> (u64, u64, u64) {
     (whole, parts, layer["size"].as_u64().expect("a number"))
 }
 
+/// All of the content was new; what is between the files is nobody's.
+#[track_caller]
+fn assert_all_was_fetched_by_file(registry: &Registry<'_>, layer: &Value) {
+    let (whole, parts, size) = sent(registry, layer);
+    assert!(
+        whole == 0 && parts > size - 100_000,
+        "{whole} {parts} {size}"
+    );
+}
+
+/// Gives a file of the root other contents with each seed.
+fn change(world: &World, seed: u64) {
+    fs::write(world.at("root/etc/changes"), noise(seed, 50_000)).expect("there is room");
+}
+
 #[test]
 fn podman_of_debian_12_fetches_layers_whole_and_keeps_owners() {
     let world = World::new();
@@ -157,19 +182,14 @@ fn podman_fetches_what_has_changed_in_a_layer_and_no_more() {
     fill(&world);
     let mut large = noise(1, 2 << 20);
     fs::write(world.at("root/usr/bin/large"), &large).expect("there is room");
-    fs::write(world.at("root/etc/changes"), noise(3, 50_000)).expect("there is room");
+    change(&world, 3);
     let podman = podman(&world);
     let (image, layer) = push(&world, &registry, "1");
     name_as_in_debian_12(&registry, "1");
     pull(&podman, &image);
-    let (whole, parts, size) = sent(&registry, &layer);
-    // All of the content is new; what is between the files is nobody's.
-    assert!(
-        whole == 0 && parts > size - 100_000,
-        "{whole} {parts} {size}"
-    );
+    assert_all_was_fetched_by_file(&registry, &layer);
 
-    fs::write(world.at("root/etc/changes"), noise(4, 50_000)).expect("there is room");
+    change(&world, 4);
     large[1 << 20] ^= 1;
     fs::write(world.at("root/usr/bin/large"), &large).expect("there is room");
     let (image, layer) = push(&world, &registry, "2");
@@ -188,17 +208,13 @@ fn podman_of_debian_13_fetches_what_has_changed_and_keeps_owners() {
     let world = World::new();
     let registry = Registry::start(&world);
     fill(&world);
-    fs::write(world.at("root/etc/changes"), noise(3, 50_000)).expect("there is room");
+    change(&world, 3);
     let podman = podman_of_debian_13(&world);
     let (image, layer) = push(&world, &registry, "1");
     pull(&podman, &image);
-    let (whole, parts, size) = sent(&registry, &layer);
-    assert!(
-        whole == 0 && parts > size - 100_000,
-        "{whole} {parts} {size}"
-    );
+    assert_all_was_fetched_by_file(&registry, &layer);
 
-    fs::write(world.at("root/etc/changes"), noise(4, 50_000)).expect("there is room");
+    change(&world, 4);
     let (image, layer) = push(&world, &registry, "2");
     let pulled = pull(&podman, &image);
     let (whole, parts, size) = sent(&registry, &layer);
@@ -211,10 +227,6 @@ fn podman_of_debian_13_fetches_what_has_changed_and_keeps_owners() {
     let format = "{{.GraphDriver.Data.UpperDir}}";
     let inspect = podman.args(["image", "inspect", "--format", format, &pulled]);
     let content = text(inspect.output().expect("it has the image"));
-    let root = world.text("root");
-    let diff = Program::new("diff").args(["-r", "--no-dereference"]);
-    let same = diff.args([&root, &content]).run();
-    same.expect("the contents are those of the root");
-    let listings = [&root, &content].map(|directory| listing(directory, "%P %y %m %U %G %l\n"));
-    assert_eq!(listings[0], listings[1]);
+    let same = compare(&world, &content, "%P %y %m %U %G %l\n");
+    same.expect("the image is the root");
 }
