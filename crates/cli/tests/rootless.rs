@@ -312,6 +312,11 @@ fn without_subordinate_numbers_what_cannot_be_read_is_named_with_what_to_do() {
     for part in ["Permission denied", "podman unshare"] {
         assert!(told.contains(part), "{told}");
     }
+    let split = world.as_user(&[&hull, "chunk", "--from", from, "--output", "oci:split:v1"]);
+    let told = String::from_utf8_lossy(&split.stderr);
+    for part in ["it cannot be read to its end", "podman unshare"] {
+        assert!(told.contains(part), "{told}");
+    }
     // With other numbers than those that the files have, the kernel shows nobody's files.
     for file in ["subuid", "subgid"] {
         fs::write(world.at(file), "hull-tester:500000:65536\n").expect("there is room");

@@ -63,8 +63,8 @@ pub enum PullError {
         /// Where it came from, and what is wrong.
         source: Box<SourceError>,
     },
-    /// A blob stopped coming.
-    #[error("{place}: layer {layer}: the download broke off; try again")]
+    /// A blob of an image on this machine cannot be read to its end; a registry's is a [`SourceError`].
+    #[error("{place}: layer {layer}: it cannot be read to its end")]
     Transfer {
         /// Where it came from.
         place: String,
