@@ -12,24 +12,27 @@
 //! PAX headers have no effect.
 
 mod acl;
+mod error;
 mod header;
+mod member;
 mod pax;
 mod sparse;
 pub mod write;
 
 use std::io;
 
-use hull_erofs::tree::{Device, Metadata, Timestamp};
-
+use self::error::entry_error;
 use self::header::Header;
+use self::member::{kind, metadata, non_negative};
 use self::pax::Extended;
 use self::sparse::{MapBuilder, MapPlace};
 use super::memory::Piece;
-use super::path::{EntryName, EntryPath, InvalidPath};
-use super::whiteout::InvalidWhiteout;
+use super::path::{EntryName, EntryPath};
 
 pub use acl::AclProblem;
+pub use error::{Field, Problem, TarError};
 pub(crate) use header::BLOCK;
+pub(crate) use member::{Kind, Member};
 pub use pax::PaxProblem;
 pub(crate) use sparse::SparseMap;
 pub use sparse::SparseProblem;
@@ -38,153 +41,6 @@ pub use sparse::SparseProblem;
 const EXTENSION_MAX: u64 = 1024 * 1024;
 /// The most headers that may come before the entry that they are about.
 const PENDING_MAX: usize = 16;
-/// The longest target of a symbolic link, in bytes.
-const TARGET_MAX: usize = 4095;
-/// Largest device numbers of Linux: 12 and 20 bits.
-const MAJOR_MAX: u32 = 0xfff;
-const MINOR_MAX: u32 = 0xf_ffff;
-
-/// A number in a header block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field {
-    /// Permissions.
-    Mode,
-    /// Owner.
-    Uid,
-    /// Group.
-    Gid,
-    /// Length of the data.
-    Size,
-    /// Time of modification.
-    Mtime,
-    /// Major number of a device.
-    DeviceMajor,
-    /// Minor number of a device.
-    DeviceMinor,
-    /// Length of a sparse file with its holes.
-    SparseSize,
-}
-
-/// Why an archive cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum TarError {
-    /// The archive itself could not be read (or decompressed, or downloaded).
-    #[error("the layer cannot be read from byte {offset} on")]
-    Read {
-        /// Bytes of the uncompressed archive before the failure.
-        offset: u64,
-        /// Why.
-        source: io::Error,
-    },
-    /// The archive ends inside of something.
-    #[error("the layer is cut off before byte {offset}, in or after {entry}")]
-    Truncated {
-        /// How far it should have gone at least.
-        offset: u64,
-        /// What it ends in.
-        entry: EntryName,
-    },
-    /// A block that should be a header is none.
-    #[error("the layer has no tar header at byte {offset}, behind {after}")]
-    NoHeader {
-        /// Where the block is.
-        offset: u64,
-        /// The last entry that could be read.
-        after: EntryName,
-    },
-    /// An entry that hull does not take.
-    #[error("entry {entry} (byte {offset} of the layer): {problem}")]
-    Entry {
-        /// Its name, as far as it is known.
-        entry: EntryName,
-        /// Where its first header is.
-        offset: u64,
-        /// What is wrong with it.
-        problem: Problem,
-    },
-    /// More entries or more metadata than a layer may have.
-    #[error("the layer has more than {limit} {what}")]
-    TooMuch {
-        /// Of what.
-        what: &'static str,
-        /// The most that is taken.
-        limit: u64,
-    },
-}
-
-/// What is wrong with an entry.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    /// Its path.
-    #[error(transparent)]
-    Path(#[from] InvalidPath),
-    /// The path that a hard link leads to.
-    #[error("the target {target} of the hard link is refused: {reason}")]
-    Target {
-        /// The target.
-        target: EntryName,
-        /// Why.
-        reason: InvalidPath,
-    },
-    /// A symbolic link to nothing, to more than Linux can hold, or with a NUL byte.
-    #[error("the target of the symbolic link is empty, too long or has a NUL byte")]
-    SymlinkTarget,
-    /// A name that begins as a whiteout and is none.
-    #[error(transparent)]
-    Whiteout(#[from] InvalidWhiteout),
-    /// A number in its header block.
-    #[error("{0:?} in its header is not a valid number")]
-    Number(Field),
-    /// A type that images do not hold.
-    #[error("type {} is not supported ({meaning})", char::from(*flag).escape_default())]
-    Type {
-        /// The type flag.
-        flag: u8,
-        /// What it stands for.
-        meaning: &'static str,
-    },
-    /// The root of the file system is no directory.
-    #[error("the root must be a directory")]
-    Root,
-    /// Its extended header.
-    #[error(transparent)]
-    Pax(#[from] PaxProblem),
-    /// Its sparse map.
-    #[error(transparent)]
-    Sparse(#[from] SparseProblem),
-    /// A header in front of it that is too long.
-    #[error("a header in front of it has {0} bytes, more than {EXTENSION_MAX}")]
-    ExtensionTooLong(u64),
-    /// Two headers of one kind, or very many, in front of it.
-    #[error("it has more headers in front of it than one of each kind")]
-    TooManyExtensions,
-}
-
-/// What kind of thing an entry is.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Kind {
-    Directory,
-    /// With [`Member::stored`] bytes.
-    Regular,
-    /// With holes; [`Member::stored`] bytes are in the archive.
-    Sparse(SparseMap),
-    /// To another entry, this one's metadata says nothing.
-    HardLink(EntryPath),
-    Symlink(Box<[u8]>),
-    CharacterDevice(Device),
-    BlockDevice(Device),
-    Fifo,
-}
-
-/// An entry of an archive, without its data.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Member {
-    pub(crate) path: EntryPath,
-    pub(crate) metadata: Metadata,
-    pub(crate) kind: Kind,
-    /// Bytes of data that follow in the archive, without their padding.
-    pub(crate) stored: u64,
-}
 
 /// What [`Input::block`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -614,109 +470,6 @@ impl<I: Input> Members<I> {
     }
 }
 
-fn entry_error(name: &[u8], offset: u64, problem: Problem) -> TarError {
-    TarError::Entry {
-        entry: EntryName::new(name),
-        offset,
-        problem,
-    }
-}
-
 fn until_nul(data: &[u8]) -> &[u8] {
     data.split(|&byte| byte == 0).next().unwrap_or_default()
-}
-
-fn non_negative(header: &Header<'_>, field: Field) -> Result<u64, Problem> {
-    let number = header
-        .number(field)
-        .and_then(|number| u64::try_from(number).ok());
-    number.ok_or(Problem::Number(field))
-}
-
-/// An owner or a group; the largest number stands for "leave it as it is" in system calls and is none.
-fn owner_id(number: i64) -> Option<u32> {
-    u32::try_from(number).ok().filter(|&id| id != u32::MAX)
-}
-
-fn kind(header: &Header<'_>, name: &[u8], link: &[u8]) -> Result<Kind, Problem> {
-    let flag = header.type_flag();
-    Ok(match flag {
-        // Before POSIX a directory was a file whose name ends in a slash.
-        0 if name.ends_with(b"/") => Kind::Directory,
-        0 | b'0' | b'7' => Kind::Regular,
-        b'S' if header.is_gnu() => Kind::Regular,
-        b'1' => Kind::HardLink(EntryPath::parse(link).map_err(|reason| Problem::Target {
-            target: EntryName::new(link),
-            reason,
-        })?),
-        b'2' => {
-            if link.is_empty() || link.len() > TARGET_MAX || link.contains(&0) {
-                return Err(Problem::SymlinkTarget);
-            }
-            Kind::Symlink(link.into())
-        }
-        b'3' => Kind::CharacterDevice(device(header)?),
-        b'4' => Kind::BlockDevice(device(header)?),
-        b'5' => Kind::Directory,
-        b'6' => Kind::Fifo,
-        _ => {
-            return Err(Problem::Type {
-                flag,
-                meaning: meaning(flag),
-            });
-        }
-    })
-}
-
-fn meaning(flag: u8) -> &'static str {
-    match flag {
-        b'S' => "a sparse file outside of a GNU archive",
-        b'D' => "the list of a directory in an incremental backup",
-        b'M' => "the continuation of a multi-volume archive",
-        b'N' => "old long names",
-        b'V' => "the label of a volume",
-        b'A' | b'E' | b'I' | b'X' => "an extension of Solaris or star",
-        _ => "unknown",
-    }
-}
-
-fn device(header: &Header<'_>) -> Result<Device, Problem> {
-    let number = |field, max| {
-        let number = header
-            .number(field)
-            .and_then(|number| u32::try_from(number).ok());
-        number
-            .filter(|&number| number <= max)
-            .ok_or(Problem::Number(field))
-    };
-    Ok(Device {
-        major: number(Field::DeviceMajor, MAJOR_MAX)?,
-        minor: number(Field::DeviceMinor, MINOR_MAX)?,
-    })
-}
-
-/// The metadata of an entry: what the extended header says wins over the block.
-fn metadata(header: &Header<'_>, extended: Extended) -> Result<Metadata, Problem> {
-    let number = |field| header.number(field).ok_or(Problem::Number(field));
-    let id = |field, extended: Option<u32>| match extended {
-        Some(id) => Ok(id),
-        None => number(field).and_then(|id| owner_id(id).ok_or(Problem::Number(field))),
-    };
-    // Some writers put the type into the upper bits.
-    let mode =
-        u16::try_from(number(Field::Mode)? & 0o7777).map_err(|_| Problem::Number(Field::Mode))?;
-    let mtime = match extended.mtime {
-        Some(mtime) => mtime,
-        None => Timestamp {
-            seconds: number(Field::Mtime)?,
-            nanoseconds: 0,
-        },
-    };
-    Ok(Metadata {
-        mode,
-        uid: id(Field::Uid, extended.uid)?,
-        gid: id(Field::Gid, extended.gid)?,
-        mtime,
-        xattrs: extended.into_xattrs()?,
-    })
 }

@@ -219,7 +219,7 @@ pub(super) fn file_size(text: &[u8]) -> Option<u64> {
 }
 
 fn id(text: &[u8]) -> Option<u32> {
-    decimal(text).and_then(|id| super::owner_id(i64::try_from(id).ok()?))
+    decimal(text).and_then(|id| super::member::owner_id(i64::try_from(id).ok()?))
 }
 
 /// Decimal seconds with an optional fraction; digits beyond nanoseconds are dropped.
