@@ -6,9 +6,12 @@
 //! contents of files, as compressed tar-split; and a footer of 64 bytes that says
 //! where those are, as the annotations of the layer do.
 
+mod packed;
+mod tar_split;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
@@ -17,8 +20,9 @@ use hull_erofs::tree::{Metadata, Timestamp};
 use hull_oci::Digest;
 use hull_oci::digest::{Algorithm, Hasher};
 use serde::Serialize;
-use tempfile::SpooledTempFile;
 
+use self::packed::{Packed, Packer, begin_skipped};
+use self::tar_split::Split;
 use super::cutter::{Cut, Cutter};
 use super::frames::{Blob, Ends, Frames, Hashed};
 use super::tar::{self, Item};
@@ -28,16 +32,9 @@ const ANNOTATION: &str = "io.github.containers.zstd-chunked";
 const VERSION: u32 = 1;
 /// The form of the table, in the annotation and the footer.
 const TABLE_TYPE: u64 = 1;
-/// The magic number of a frame to skip.
-const SKIPPED: [u8; 4] = 0x184d_2a50_u32.to_le_bytes();
 const FOOTER_MAGIC: [u8; 8] = *b"GNUlInUx";
 /// The longest table that clients read, in bytes before compression.
 const TABLE_MAX: u64 = 150 << 20;
-const LEVEL: i32 = 9;
-/// How what waits for the end of the archive is compressed.
-const LEVEL_WAITING: i32 = 1;
-/// What is longer waits in a file for the end of the archive, in bytes.
-const IN_MEMORY: usize = 256 << 10;
 /// Who compresses a table: it takes 15 MB, which is more than all else that a thread needs.
 static TABLES: Mutex<()> = Mutex::new(());
 /// The years 1 to 9999, in seconds since 1970: what a time in JSON may say (RFC 3339).
@@ -199,7 +196,7 @@ impl Contents {
 
     /// Bytes that belong to no entry: what fills up a block, and the end.
     pub(super) fn filling(&mut self, bytes: &[u8]) {
-        self.split.pending.extend_from_slice(bytes);
+        self.split.filling(bytes);
     }
 
     /// Writes the frames behind the archive. Nothing, if the table is longer than any client reads.
@@ -247,61 +244,6 @@ impl Contents {
             .into(),
         ))
     }
-}
-
-/// Takes what comes behind the archive while that is written. It is compressed at the end, and a little before.
-struct Packer {
-    waiting: zstd::stream::write::Encoder<'static, SpooledTempFile>,
-    dir: PathBuf,
-}
-
-/// What was compressed.
-struct Packed {
-    file: SpooledTempFile,
-    length: u64,
-    digest: Digest,
-}
-
-impl Packer {
-    fn new(dir: &Path) -> io::Result<Self> {
-        let file = tempfile::spooled_tempfile_in(IN_MEMORY, dir);
-        Ok(Self {
-            waiting: zstd::stream::write::Encoder::new(file, LEVEL_WAITING)?,
-            dir: dir.to_owned(),
-        })
-    }
-
-    fn finish(self) -> io::Result<Packed> {
-        let mut waiting = self.waiting.finish()?;
-        waiting.rewind()?;
-        let file = tempfile::spooled_tempfile_in(IN_MEMORY, self.dir);
-        let mut out = zstd::stream::write::Encoder::new(Hashed::new(file), LEVEL)?;
-        io::copy(&mut zstd::stream::read::Decoder::new(waiting)?, &mut out)?;
-        let (file, digest, length) = out.finish()?.finish();
-        Ok(Packed {
-            file,
-            length,
-            digest,
-        })
-    }
-}
-
-impl Packed {
-    /// Appends a frame that is skipped; returns where its content begins.
-    fn append_to(mut self, out: &mut Hashed<impl Write>) -> io::Result<u64> {
-        let begin = begin_skipped(out, self.length)?;
-        self.file.rewind()?;
-        io::copy(&mut self.file, out)?;
-        Ok(begin)
-    }
-}
-
-/// Appends the beginning of a frame that is skipped; returns where its content goes.
-fn begin_skipped(out: &mut Hashed<impl Write>, length: u64) -> io::Result<u64> {
-    let length = u32::try_from(length).map_err(io::Error::other)?;
-    out.write_all(&SKIPPED)?;
-    out.write_all(&length.to_le_bytes())?;
-    Ok(out.count)
 }
 
 /// The table, compressed as it comes: JSON with a version, the entries, and the digest of tar-split.
@@ -513,84 +455,6 @@ impl Write for PayloadWriter<'_, '_> {
     }
 }
 
-/// The archive without the contents of files: tar-split, a JSON object a line.
-struct Split {
-    packer: Packer,
-    /// The length before compression.
-    length: u64,
-    line: Vec<u8>,
-    /// Bytes that the next segment begins with.
-    pending: Vec<u8>,
-    position: u64,
-}
-
-/// A line of tar-split.
-#[derive(Serialize)]
-struct Line<'a> {
-    /// 1 is a file, 2 a segment of bytes.
-    #[serde(rename = "type")]
-    kind: u8,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    #[serde(skip_serializing_if = "is_zero")]
-    size: u64,
-    payload: Option<String>,
-    position: u64,
-}
-
-impl Split {
-    fn new(dir: &Path) -> io::Result<Self> {
-        Ok(Self {
-            packer: Packer::new(dir)?,
-            length: 0,
-            line: Vec::new(),
-            pending: Vec::new(),
-            position: 0,
-        })
-    }
-
-    /// A header, with what filled up the block before it: readers count on one segment for both.
-    fn segment(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.pending.extend_from_slice(bytes);
-        let payload = STANDARD.encode(&self.pending);
-        self.pending.clear();
-        self.line(2, None, 0, Some(payload))
-    }
-
-    fn file(&mut self, name: &str, size: u64, crc: Option<u64>) -> io::Result<()> {
-        let payload = crc.map(|crc| STANDARD.encode(crc.to_be_bytes()));
-        self.line(1, Some(name), size, payload)
-    }
-
-    fn line(
-        &mut self,
-        kind: u8,
-        name: Option<&str>,
-        size: u64,
-        payload: Option<String>,
-    ) -> io::Result<()> {
-        let line = Line {
-            kind,
-            name,
-            size,
-            payload,
-            position: self.position,
-        };
-        self.position += 1;
-        self.line.clear();
-        serde_json::to_writer(&mut self.line, &line)?;
-        self.line.push(b'\n');
-        self.length += self.line.len() as u64;
-        self.packer.waiting.write_all(&self.line)
-    }
-
-    /// The compressed lines, and their length before.
-    fn finish(mut self) -> io::Result<(Packed, u64)> {
-        self.segment(&[])?;
-        Ok((self.packer.finish()?, self.length))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -651,38 +515,5 @@ mod tests {
             ("chunk", (false, 0), (600, 20, 10), ""),
         ];
         assert_eq!(three, expected);
-    }
-
-    #[test]
-    fn what_is_too_long_for_memory_waits_in_a_file_without_a_name() {
-        let temp = tempfile::tempdir().unwrap();
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        let mut noise = Vec::new();
-        while noise.len() < 2 * IN_MEMORY {
-            hasher.update(&noise[noise.len().saturating_sub(32)..]);
-            let digest = hasher.clone().finish().to_hex();
-            noise.extend_from_slice(digest.as_bytes());
-        }
-        for length in [0, 100, noise.len()] {
-            let expected = {
-                let mut out = zstd::stream::write::Encoder::new(Vec::new(), LEVEL).unwrap();
-                out.write_all(&noise[..length]).unwrap();
-                out.finish().unwrap()
-            };
-            let mut packer = Packer::new(temp.path()).unwrap();
-            packer.waiting.write_all(&noise[..length]).unwrap();
-            let packed = packer.finish().unwrap();
-            assert_eq!(packed.file.is_rolled(), length == noise.len());
-            let (digest, length_packed) = (packed.digest, packed.length);
-            let mut out = Hashed::new(Vec::new());
-            let begin = packed.append_to(&mut out).unwrap();
-            assert_eq!(begin, 8);
-            let written = &out.inner[8..];
-            assert_eq!(written.len() as u64, length_packed);
-            assert_eq!(Digest::sha256(written), digest);
-            assert!(written == expected);
-            assert!(zstd::decode_all(written).unwrap() == noise[..length]);
-        }
-        assert_eq!(temp.path().read_dir().unwrap().count(), 0);
     }
 }
