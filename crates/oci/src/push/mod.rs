@@ -20,6 +20,7 @@ mod oci_archive;
 mod outcome;
 mod registry;
 mod stored;
+mod tar_end;
 mod tar_file;
 
 use std::io::{self, Read};

@@ -1,15 +1,12 @@
 //! A tar archive that is written in one go, and gets its name when it is whole.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Seek, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use hull_sys::durable;
-use rustix::fs::{Mode, OFlags};
-
 use super::PushError;
+use super::tar_end::End;
 use crate::layer::tar::write::{END, Head, padding};
 use crate::reference::FileReference;
 use crate::source::SourceOptions;
@@ -24,25 +21,15 @@ pub(super) struct TarFile {
     end: End,
 }
 
-/// Where an archive goes when it is whole.
-enum End {
-    Named { dir: OwnedFd, name: String },
-    StandardOutput,
-}
-
 impl TarFile {
-    /// Begins an archive. One for standard output is made in the directory for
-    /// temporary files, so that a failure gives nothing and no half of it.
+    /// Begins an archive.
     pub(super) fn create(
         reference: &FileReference,
         options: &SourceOptions,
     ) -> Result<Self, PushError> {
         let path = reference.path();
-        let made = match reference.is_stdout() {
-            true => unnamed(options.temporary()).map(|file| (file, End::StandardOutput)),
-            false => beside(path),
-        };
-        let (file, end) = made.map_err(|source| PushError::Write {
+        let opened = End::open(reference, options.temporary());
+        let (file, end) = opened.map_err(|source| PushError::Write {
             path: path.to_owned(),
             what: "the archive".to_owned(),
             source,
@@ -118,47 +105,11 @@ impl TarFile {
     /// Ends the archive and gives it its name, in place of what had it: the commit point.
     pub(super) fn commit(&mut self) -> Result<(), PushError> {
         let failed = self.failed("the archive");
-        self.commit_io().map_err(failed)
+        let ended = self.file.write_all(&END);
+        ended
+            .and_then(|()| self.end.commit(&mut self.file))
+            .map_err(failed)
     }
-
-    fn commit_io(&mut self) -> io::Result<()> {
-        self.file.write_all(&END)?;
-        let End::Named { dir, name } = &self.end else {
-            self.file.rewind()?;
-            let mut out = File::from(rustix::stdio::stdout().try_clone_to_owned()?);
-            return io::copy(&mut self.file, &mut out).map(drop);
-        };
-        durable::sync_file(&self.file)?;
-        let passing = format!(".{name}.new");
-        durable::remove(dir, &passing)?;
-        durable::link_unnamed(&self.file, dir, &passing)?;
-        durable::rename(dir, &passing, dir, name)?;
-        durable::sync_dir(dir)
-    }
-}
-
-fn unnamed(temporary: &Path) -> io::Result<File> {
-    if io::stdout().is_terminal() {
-        return Err(io::Error::other(
-            "standard output is a terminal; send it to a file or another program",
-        ));
-    }
-    tempfile::tempfile_in(temporary)
-}
-
-/// A file without a name in the directory in which it gets one.
-fn beside(path: &Path) -> io::Result<(File, End)> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let name = name.ok_or_else(|| io::Error::other("its name is no text"))?;
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = rustix::fs::open(parent.unwrap_or(Path::new(".")), flags, Mode::empty())?;
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&dir, ".", flags, Mode::from_raw_mode(0o644))?;
-    let name = name.to_owned();
-    Ok((File::from(file), End::Named { dir, name }))
 }
 
 fn header(name: &str, size: u64) -> Vec<u8> {
