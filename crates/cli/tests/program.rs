@@ -44,6 +44,55 @@ fn help_is_no_error_and_wrong_usage_is_2() {
 }
 
 #[test]
+fn a_transport_that_hull_does_not_read_is_named_and_not_taken_for_a_registry() {
+    for image in [
+        "docker-daemon:foo",
+        "dir:/srv",
+        "ostree-unverified-registry:quay.example/os",
+        "https://quay.example/os",
+    ] {
+        let output = hull(&["image", "copy", image, "oci:out"]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let (transport, _) = image.split_once(':').expect("each has one");
+        let told = stderr(&output);
+        let expected = format!("the transport \"{transport}\" is not supported");
+        assert!(told.contains(&expected), "{told}");
+    }
+}
+
+#[test]
+fn a_short_name_is_what_the_registries_conf_of_the_environment_or_the_user_says() {
+    let temp = tempfile::tempdir().unwrap();
+    let conf = temp.path().join("registries.conf");
+    let users = temp.path().join(".config/containers");
+    std::fs::create_dir_all(&users).unwrap();
+    // A name that cannot be reached, so that nothing is asked.
+    let text = "[aliases]\nmybase = \"registry.invalid/team/base\"\n\
+                [[registry]]\nlocation = \"registry.invalid\"\nblocked = true\n";
+    for path in [&conf, &users.join("registries.conf")] {
+        let mut file = std::fs::File::create(path).unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    }
+    let copy = |name: &str, value: &std::path::Path| {
+        #[expect(clippy::disallowed_methods, reason = "a test runs hull")]
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_hull"))
+            .args(["image", "copy", "mybase", "oci:out"])
+            .env("HOME", "/nonexistent")
+            .env(name, value)
+            .current_dir(temp.path())
+            .output();
+        stderr(&output.expect("hull was built"))
+    };
+    for told in [
+        copy("CONTAINERS_REGISTRIES_CONF", &conf),
+        copy("HOME", temp.path()),
+    ] {
+        assert!(told.contains("blocked"), "{told}");
+        assert!(told.contains("registry.invalid/team/base"), "{told}");
+    }
+}
+
+#[test]
 fn help_of_a_command_is_the_same_by_both_names() {
     let by_verb = hull(&["help", "install", "to-disk"]);
     let by_option = hull(&["install", "to-disk", "--help"]);

@@ -22,6 +22,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use hull_oci::Reference;
 
 /// The widest line of a help text, in columns.
 const HELP_WIDTH: usize = 80;
@@ -175,10 +176,12 @@ impl Transport {
     ///
     /// A name that brings its own transport (`docker://…`, `registry:…`, `oci:…`) keeps it.
     pub(crate) fn reference(self, name: &str) -> String {
-        if hull_oci::Reference::names_transport(name) {
+        if Reference::names_transport(name) {
             return name.to_owned();
         }
         match self {
+            // It is told what it is, and not taken for the name of a registry.
+            Self::Registry if Reference::names_foreign_transport(name).is_some() => name.to_owned(),
             Self::Registry => format!("docker://{name}"),
             Self::Oci => format!("oci:{name}"),
             Self::OciArchive => format!("oci-archive:{name}"),

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Lint, context: &Context<'_>) -> Result<ExitCode, Failur
 
 /// An image, pulled into a store that goes away.
 fn pulled(name: &str, store: &Store, args: &Lint, context: &Context<'_>) -> Result<Root, Failure> {
-    let reference = sources::reference(name, Transport::Registry)?;
+    let reference = sources::reference(name, Transport::Registry, context)?;
     let options = sources::pull_options(&args.auth, context)?;
     let (image, tree) = hull_oci::pull_tree(store, &reference, &options, &Silent)?;
     let objects = store.clone();

@@ -16,7 +16,7 @@ use crate::output;
 
 /// Prints the tree of an image.
 pub(crate) fn run(args: &Dump, context: &Context<'_>) -> Result<(), Failure> {
-    let reference = sources::reference(&args.image, Transport::Registry)?;
+    let reference = sources::reference(&args.image, Transport::Registry, context)?;
     let options = sources::pull_options(&args.auth, context)?;
     with_store(args.store.as_deref(), |store| {
         let (_, mut tree) = hull_oci::pull_tree(store, &reference, &options, &Silent)?;

@@ -17,8 +17,8 @@ use crate::progress::{self, Pulling};
 
 /// Copies from place to place.
 pub(crate) fn copy(args: &Copy, context: &Context<'_>) -> Result<ExitCode, Failure> {
-    let source = sources::reference(&args.source, Transport::Registry)?;
-    let target = target(&args.target)?;
+    let source = sources::reference(&args.source, Transport::Registry, context)?;
+    let target = target(&args.target, context)?;
     if args.all && matches!(target, Reference::Storage(_)) {
         return Err(Failure::from(PushError::Unsupported {
             place: target.to_string(),
@@ -48,7 +48,7 @@ pub(crate) fn copy(args: &Copy, context: &Context<'_>) -> Result<ExitCode, Failu
 
 /// Copies out of a store.
 pub(crate) fn push(args: &Push, context: &Context<'_>) -> Result<ExitCode, Failure> {
-    let target = target(&args.target)?;
+    let target = target(&args.target, context)?;
     progress::check(&args.progress)?;
     let store = sources::store(&args.store, sources::Missing::Refused)?;
     let booted = match args.store.store {
@@ -72,8 +72,8 @@ pub(crate) fn push(args: &Push, context: &Context<'_>) -> Result<ExitCode, Failu
 }
 
 /// Where to write to: a place that hull can bring an image to.
-fn target(name: &str) -> Result<Reference, Failure> {
-    let target = sources::reference(name, Transport::Registry)?;
+fn target(name: &str, context: &Context<'_>) -> Result<Reference, Failure> {
+    let target = sources::reference(name, Transport::Registry, context)?;
     podman_storage::check(&target)?;
     Ok(target)
 }

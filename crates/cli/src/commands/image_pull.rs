@@ -14,7 +14,7 @@ use crate::render::quantity;
 
 /// Fetches an image into a store.
 pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<ExitCode, Failure> {
-    let reference = sources::reference(&args.image, Transport::Registry)?;
+    let reference = sources::reference(&args.image, Transport::Registry, context)?;
     progress::check(&args.progress)?;
     let mut options = sources::pull_options(&args.auth, context)?;
     options.platform.clone_from(&args.platform.platform);

@@ -30,9 +30,9 @@ const MAX_KEYS: u64 = 1 << 20;
 /// Installs to a device or a file.
 pub(crate) fn run(args: &ToDisk, context: &Context<'_>) -> Result<ExitCode, Failure> {
     refuse(args)?;
-    let source = sources::reference(&args.source_imgref, Transport::Registry)?;
+    let source = sources::reference(&args.source_imgref, Transport::Registry, context)?;
     let target = match &args.target_imgref {
-        Some(name) => sources::reference(name, args.target_transport)?,
+        Some(name) => sources::reference(name, args.target_transport, context)?,
         None => source.clone(),
     };
     progress::check(&args.progress)?;

@@ -42,7 +42,7 @@ fn files_of_image(
     args: &PrintConfiguration,
     context: &Context<'_>,
 ) -> Result<Vec<(String, String)>, Failure> {
-    let reference = sources::reference(image, Transport::Registry)?;
+    let reference = sources::reference(image, Transport::Registry, context)?;
     let options = sources::pull_options(&args.auth, context)?;
     with_store(None, |store| {
         // The store goes away: the image needs no name in it.

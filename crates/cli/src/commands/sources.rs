@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hull_oci::source::{Helpers, RegistriesConf, SourceOptions};
+use hull_oci::source::{ConfigDirs, Helpers, RegistriesConf, SourceOptions};
 use hull_oci::{Policy, PullOptions, Reference, ReferenceError};
 use hull_store::{Store, Verity};
 use rustix::fs::{Mode, OFlags};
@@ -33,15 +33,23 @@ pub(crate) fn source_options(auth: &Auth, context: &Context<'_>) -> SourceOption
     source.auth.runtime_dir = context.environment.runtime_dir.clone();
     source.auth.home = context.environment.home.clone();
     source.auth.helpers = Helpers::System;
-    let user = context.environment.home.as_ref();
-    source.config.user = user.map(|home| home.join(".config/containers"));
-    source.config.registries_conf = context.environment.registries_conf.clone();
+    source.config = config(context);
     source.proxies = context.environment.proxies.clone();
     source.storage.home = context.environment.home.clone();
     source.auth.user = context.environment.rootless;
     source.storage.user = context.environment.rootless;
     source.storage.conf = context.environment.storage_conf.clone();
     source
+}
+
+/// Where what containers read of registries is: of the machine, of the user, and as the environment says.
+fn config(context: &Context<'_>) -> ConfigDirs {
+    let home = context.environment.home.as_ref();
+    ConfigDirs {
+        user: home.map(|home| home.join(".config/containers")),
+        registries_conf: context.environment.registries_conf.clone(),
+        ..SourceOptions::for_root("/").config
+    }
 }
 
 /// What to do where there is no store.
@@ -75,13 +83,17 @@ pub(crate) fn name(reference: &Reference) -> String {
     text.trim_start_matches("docker://").to_owned()
 }
 
-/// The image that was named. A short name is what the machine's registries.conf
-/// makes of it, and only the full one is kept.
-pub(crate) fn reference(name: &str, transport: Transport) -> Result<Reference, Failure> {
+/// The image that was named. A short name is what registries.conf makes of it, and
+/// only the full one is kept.
+pub(crate) fn reference(
+    name: &str,
+    transport: Transport,
+    context: &Context<'_>,
+) -> Result<Reference, Failure> {
     match Reference::parse(&transport.reference(name)) {
         // With docker:// or registry: it was meant as it stands.
         Err(ReferenceError::ShortName(_)) if !Reference::names_transport(name) => {
-            let conf = RegistriesConf::load(&SourceOptions::for_root("/").config)?;
+            let conf = RegistriesConf::load(&config(context))?;
             Ok(Reference::Registry(conf.resolve_short_name(name)?))
         }
         parsed => Ok(parsed?),

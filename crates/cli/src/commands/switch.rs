@@ -13,7 +13,7 @@ use crate::progress;
 
 /// Follows another reference.
 pub(crate) fn run(args: &Switch, context: &Context<'_>) -> Result<ExitCode, Failure> {
-    let reference = sources::reference(&args.image, args.transport)?;
+    let reference = sources::reference(&args.image, args.transport, context)?;
     progress::check(&args.progress)?;
     let machine = this_machine()?;
     let wish = Wish {

@@ -18,6 +18,21 @@ use crate::digest::Digest;
 /// The tag that is meant where neither tag nor digest is given.
 pub const DEFAULT_TAG: &str = "latest";
 
+/// Transports of other programs: those of containers-transports(5) that hull does not read, and
+/// those that ostree's containers put in front.
+const FOREIGN: &[&str] = &[
+    "atomic",
+    "dir",
+    "docker-daemon",
+    "ostree",
+    "ostree-image-signed",
+    "ostree-remote-image",
+    "ostree-remote-registry",
+    "ostree-unverified-image",
+    "ostree-unverified-registry",
+    "sif",
+    "tarball",
+];
 const MAX_LENGTH: usize = 4096;
 const MAX_REPOSITORY: usize = 255;
 const MAX_TAG: usize = 128;
@@ -155,15 +170,7 @@ impl Reference {
         if let Some(rest) = text.strip_prefix("containers-storage:") {
             return StorageReference::parse(rest, text).map(Self::Storage);
         }
-        for transport in ["docker-daemon", "dir", "ostree"] {
-            if text
-                .strip_prefix(transport)
-                .is_some_and(|rest| rest.starts_with(':'))
-            {
-                return Err(ReferenceError::UnknownTransport(transport.to_owned()));
-            }
-        }
-        if let Some((transport, _)) = text.split_once("://") {
+        if let Some(transport) = Self::names_foreign_transport(text) {
             return Err(ReferenceError::UnknownTransport(transport.to_owned()));
         }
         parse_registry(text, text).map(Self::Registry)
@@ -185,6 +192,17 @@ impl Reference {
             "containers-storage" => StorageReference::parse(image, image).map(Self::Storage),
             other => Err(ReferenceError::UnknownTransport(other.to_owned())),
         }
+    }
+
+    /// The transport that the text begins with, where other programs know it and hull does not read it:
+    /// containers-transports(5), ostree's, and what is before `://`.
+    pub fn names_foreign_transport(text: &str) -> Option<&str> {
+        if Self::names_transport(text) {
+            return None;
+        }
+        let by_slashes = text.split_once("://").map(|(transport, _)| transport);
+        let (first, _) = text.split_once(':')?;
+        by_slashes.or_else(|| FOREIGN.contains(&first).then_some(first))
     }
 
     /// Whether the text begins with one of the transports that hull reads, and so says itself

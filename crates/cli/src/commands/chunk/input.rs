@@ -36,7 +36,7 @@ pub(super) fn image(
     context: &Context<'_>,
 ) -> Result<(Scan, Settings), Failure> {
     let rules = scan_rules(&args.rules, args.bootc)?;
-    let reference = sources::reference(name, Transport::Registry)?;
+    let reference = sources::reference(name, Transport::Registry, context)?;
     let options = PullOptions {
         platform: Some(platform.clone()),
         ..sources::pull_options(&args.auth, context)?

@@ -42,7 +42,11 @@ fn make(args: &Chunk, context: &Context<'_>) -> Result<ExitCode, Failure> {
     // What is wrong with the command line comes out before any work.
     let given = Given {
         compression: compression(args)?,
-        target: args.output.as_deref().map(target::parse).transpose()?,
+        target: args
+            .output
+            .as_deref()
+            .map(|text| target::parse(text, context))
+            .transpose()?,
         latest: latest(args.source_date_epoch, context)?,
         platform: args.platform.clone().unwrap_or_else(Platform::host),
     };

@@ -33,7 +33,7 @@ pub(super) fn previous(
 ) -> Result<Option<(Plan, Earlier)>, Failure> {
     let options = sources::source_options(&args.auth, context);
     let read = |name: &str| -> Result<(Plan, Earlier), Failure> {
-        let reference = sources::reference(name, Transport::Registry)?;
+        let reference = sources::reference(name, Transport::Registry, context)?;
         let found = image::read_previous(&reference, &options, platform);
         Ok(found.map_err(ChunkError::from)?)
     };
@@ -58,7 +58,7 @@ pub(super) fn history(
     context: &Context<'_>,
 ) -> Result<Vec<Seen>, Failure> {
     let references = args.history.iter();
-    let references = references.map(|name| sources::reference(name, Transport::Registry));
+    let references = references.map(|name| sources::reference(name, Transport::Registry, context));
     let references: Vec<_> = references.collect::<Result<_, _>>()?;
     let options = sources::source_options(&args.auth, context);
     Ok(image::read_history(&references, &options, platform).map_err(ChunkError::from)?)

@@ -30,7 +30,7 @@ use crate::{output, yaml};
 pub(super) fn run(args: &chunk::Report, context: &Context<'_>) -> Result<ExitCode, Failure> {
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let names = [&args.old, &args.new];
-    let references = names.map(|name| sources::reference(name, Transport::Registry));
+    let references = names.map(|name| sources::reference(name, Transport::Registry, context));
     let [old, new] = references;
     let (old, new) = (old?, new?);
     let report = if args.layers_only {

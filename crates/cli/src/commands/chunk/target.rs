@@ -44,8 +44,8 @@ impl Target {
 }
 
 /// What `--output` names.
-pub(super) fn parse(text: &str) -> Result<Target, Failure> {
-    match sources::reference(text, Transport::Registry)? {
+pub(super) fn parse(text: &str, context: &Context<'_>) -> Result<Target, Failure> {
+    match sources::reference(text, Transport::Registry, context)? {
         Reference::Layout(layout) if layout.digest().is_none() => Ok(Target::Layout(
             layout.path().to_owned(),
             layout.name().map(str::to_owned),
@@ -73,7 +73,7 @@ pub(super) fn through_a_layout(
     let path = temporary.path().join("image");
     let built = write(&path)?;
     let previous = args.previous.as_ref();
-    let previous = previous.map(|name| sources::reference(name, Transport::Registry));
+    let previous = previous.map(|name| sources::reference(name, Transport::Registry, context));
     let source = sources::source_options(&args.auth, context);
     let options = CopyOptions {
         target: source.clone(),
