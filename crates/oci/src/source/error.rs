@@ -297,6 +297,11 @@ fn is_about_time(reason: &str) -> bool {
         .any(|words| reason.contains(words))
 }
 
+/// Whether a server shows an authority's certificate as its own, as `openssl req -x509` makes one: in the words of rustls.
+fn is_of_an_authority(reason: &str) -> bool {
+    reason.contains("CaUsedAsEndEntity")
+}
+
 fn message_suffix(message: &str) -> String {
     if message.is_empty() {
         return String::new();
@@ -346,8 +351,11 @@ impl Fault {
             Self::Transport(reason) if is_about_time(reason) => {
                 "; check this machine's clock. If it is right, that server needs a new certificate".to_owned()
             }
+            Self::Transport(reason) if is_of_an_authority(reason) => format!(
+                "; that server shows the certificate of an authority (CA:TRUE) as its own, which hull's TLS does not take: make it one with CA:FALSE, and put that into /etc/containers/certs.d/{registry} as ca.crt"
+            ),
             Self::Transport(_) | Self::NoScheme { .. } => format!(
-                "; check the network and the name. A registry without a valid certificate needs its CA in the system's store, or insecure = true for {registry} in /etc/containers/registries.conf.d"
+                "; check the network and the name. A registry whose certificate the system does not trust needs its CA as ca.crt in /etc/containers/certs.d/{registry}, or insecure = true for {registry} in /etc/containers/registries.conf.d"
             ),
             Self::Broken { .. } => {
                 "; check the network and try again: what has come is not fetched again".to_owned()

@@ -53,6 +53,15 @@ impl Shown {
         })
     }
 
+    /// Only that of an authority, as `openssl req -x509` makes one.
+    pub(crate) fn authority() -> Arc<Self> {
+        Arc::new(Self {
+            good: read("authority.pem"),
+            expired: read("expired.pem"),
+            is_expired_for: AtomicUsize::new(0),
+        })
+    }
+
     fn new(is_expired_for: usize) -> Arc<Self> {
         Arc::new(Self {
             good: read("cert.pem"),
@@ -102,14 +111,14 @@ fn read(name: &str) -> Arc<CertifiedKey> {
 pub(crate) fn trust(dir: &Path, host: &str) {
     let dir = dir.join("certs.d").join(host);
     std::fs::create_dir_all(&dir).unwrap();
-    for name in ["cert", "expired", "future"] {
+    for name in ["cert", "expired", "future", "authority"] {
         let from = file(&format!("{name}.pem"));
         std::fs::copy(from, dir.join(format!("{name}.crt"))).unwrap();
     }
 }
 
 /// Writes `cert.pem` for 127.0.0.1 with its `key.pem`; the same of 2020, `expired.pem`; and the
-/// same of 2199, `future.pem`.
+/// same of 2199, `future.pem`; and the same as an authority, `authority.pem`.
 pub(crate) fn make_certificate(dir: &Path) {
     Program::new("openssl")
         .package("openssl")
@@ -140,8 +149,27 @@ pub(crate) fn make_certificate(dir: &Path) {
         .run()
         .unwrap();
     prepare_authority(dir);
-    make_of_another_time(dir, "expired.pem", "20200101000000Z", "20200102000000Z");
-    make_of_another_time(dir, "future.pem", "21990101000000Z", "21990102000000Z");
+    make_by_hand(
+        dir,
+        "expired.pem",
+        "server",
+        "20200101000000Z",
+        "20200102000000Z",
+    );
+    make_by_hand(
+        dir,
+        "future.pem",
+        "server",
+        "21990101000000Z",
+        "21990102000000Z",
+    );
+    make_by_hand(
+        dir,
+        "authority.pem",
+        "authority",
+        "20200101000000Z",
+        "21990102000000Z",
+    );
     // As skopeo's --dest-cert-dir wants them.
     for (from, to) in [
         ("cert.pem", "ca.crt"),
@@ -166,7 +194,8 @@ fn prepare_authority(dir: &Path) {
         &format!(
             "[ca]\ndefault_ca=own\n[own]\ndatabase={}\nserial={}\nnew_certs_dir={}\ndefault_md=sha256\npolicy=any\n\
              unique_subject=no\nx509_extensions=server\n[any]\ncommonName=supplied\n\
-             [server]\nsubjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n",
+             [server]\nsubjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n\
+             [authority]\nsubjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:TRUE\n",
             text("index.txt"),
             text("serial"),
             dir.display()
@@ -182,12 +211,19 @@ fn prepare_authority(dir: &Path) {
         .unwrap();
 }
 
-fn make_of_another_time(dir: &Path, name: &str, from: &str, to: &str) {
+fn make_by_hand(dir: &Path, name: &str, extensions: &str, from: &str, to: &str) {
     let text = |name: &str| dir.join(name).to_str().unwrap().to_owned();
     Program::new("openssl")
         .package("openssl")
         .args(["ca", "-batch", "-notext", "-selfsign"])
-        .args(["-startdate", from, "-enddate", to])
+        .args([
+            "-startdate",
+            from,
+            "-enddate",
+            to,
+            "-extensions",
+            extensions,
+        ])
         .args(["-config", &text("ca.cnf"), "-keyfile", &text("key.pem")])
         .args(["-in", &text("request.pem"), "-out", &text(name)])
         .run()

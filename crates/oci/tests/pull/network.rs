@@ -65,6 +65,18 @@ fn a_certificate_that_has_expired_is_refused_and_said_to_have() {
 }
 
 #[test]
+fn an_authority_that_shows_its_own_certificate_is_refused_with_what_to_do() {
+    let shown = Shown::authority();
+    let server = Faulty::start(three_layers("1"), Some(shown.config()), |_, _| None);
+    let temp = tempfile::tempdir().unwrap();
+    certificates::trust(temp.path(), &server.host());
+    let name = server.image("debian:stable");
+    let pulled = LocalStore::new().pull_with(&name, &verifying(temp.path()));
+    let error = show(&pulled.unwrap_err());
+    assert!(error.contains("CA:FALSE"), "{error}");
+}
+
+#[test]
 fn a_certificate_of_another_time_is_refused_and_the_clock_is_to_be_looked_at() {
     for (shown, what) in [
         (Shown::expired(), "certificate expired"),
