@@ -2,13 +2,14 @@
 //! nothing in the store refers to any more.
 
 use std::collections::HashSet;
+use std::error::Error;
 use std::time::Duration;
 
 use hull_boot::esp::{self, EspError};
 use hull_boot::record::{BootFile, DeploymentName};
 use hull_oci::spool::{Keep, Leftover, SpoolError};
 use hull_store::gc::{self, GcError, GcPlan};
-use hull_store::{Kind, StoreError};
+use hull_store::{Kind, Session, StoreError};
 use hull_sys::durable;
 
 use crate::given_up;
@@ -78,17 +79,20 @@ fn plan_retention(machine: &Machine, state: &HostState) -> Result<Retention, Cle
 }
 
 /// Removes what no boot needs and nobody asked to keep.
+///
+/// Where the store cannot be collected, as while somebody uses it, the rest is removed
+/// before that error is given.
 pub fn collect(machine: &Machine) -> Result<Cleanup, CleanupError> {
     let _lock = machine.lock()?;
     let retention = prune(machine)?;
-    let store = collect_store(machine)?;
+    let store = collect_store(machine);
     let downloads = match machine.existing_spool()? {
         Some(spool) => spool.collect(&HashSet::new(), Keep::NOTHING)?,
         None => Vec::new(),
     };
     Ok(Cleanup {
         retention,
-        store,
+        store: store?,
         downloads,
     })
 }
@@ -98,6 +102,60 @@ pub(crate) fn collect_store(machine: &Machine) -> Result<GcPlan, CleanupError> {
     let plan = gc::plan(&machine.store, &[])?;
     gc::execute(&machine.store, &plan, PATIENCE)?;
     Ok(plan)
+}
+
+/// What staging a deployment made superfluous.
+#[derive(Debug, Default)]
+pub(crate) struct Superseded {
+    /// What went.
+    pub(crate) removed: Retention,
+    /// Why not all of it did, in a sentence.
+    pub(crate) note: Option<String>,
+}
+
+/// Removes what staging a deployment from that stream made superfluous; the caller holds
+/// the machine's lock.
+///
+/// The new entry is written by now. So nothing in here fails the operation: what is not
+/// removed takes room, and no more.
+pub(crate) fn remove_superseded(machine: &Machine, session: Session, stream: &str) -> Superseded {
+    let mut removed = Retention::default();
+    let failed = try_remove_superseded(machine, session, stream, &mut removed).err();
+    let note = failed.map(|error| {
+        let error = in_one_line(&error);
+        format!("not all that is old could be removed, `hull gc` does that: {error}")
+    });
+    Superseded { removed, note }
+}
+
+fn try_remove_superseded(
+    machine: &Machine,
+    session: Session,
+    stream: &str,
+    removed: &mut Retention,
+) -> Result<(), CleanupError> {
+    let was_ours = drop_download(&session, stream)?;
+    // A collection wants the store to itself.
+    drop(session);
+    if was_ours {
+        machine.set_downloaded(None)?;
+    }
+    *removed = prune(machine)?;
+    if !removed.is_empty() {
+        collect_store(machine)?;
+    }
+    Ok(())
+}
+
+/// An error with its causes.
+fn in_one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    line
 }
 
 /// Removes entries, boot files and deployments; the caller holds the lock. The
@@ -224,10 +282,7 @@ pub(crate) const DOWNLOAD_REFERENCE: &str = "hull/downloaded";
 
 /// Lets that go, and says so. That of another image, which another operation brought
 /// meanwhile, stays.
-pub(crate) fn drop_download(
-    session: &hull_store::Session,
-    manifest_stream: &str,
-) -> Result<bool, StoreError> {
+pub(crate) fn drop_download(session: &Session, manifest_stream: &str) -> Result<bool, StoreError> {
     let found = session.store().find_ref(Kind::Stream, DOWNLOAD_REFERENCE)?;
     let is_ours = found.is_some_and(|found| found == manifest_stream);
     if is_ours {

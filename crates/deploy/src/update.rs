@@ -80,7 +80,8 @@ pub struct Staged {
     pub plan: StagePlan,
     /// Where the merge of /etc will keep the machine's version over the image's.
     pub conflicts: Vec<String>,
-    /// What the operator should know about the image.
+    /// What the operator should know about the image, and what is old and could not be
+    /// removed: the next boot starts the new system all the same.
     pub notes: Vec<String>,
     /// What went.
     pub removed: Retention,
@@ -144,7 +145,7 @@ pub enum UpdateError {
     /// The image of the running system.
     #[error(transparent)]
     Image(#[from] etc_preview::ReadImageError),
-    /// Making room, or removing what is old.
+    /// Making room on the ESP.
     #[error(transparent)]
     Cleanup(#[from] CleanupError),
 }
@@ -353,12 +354,14 @@ fn take(
     cleanup::make_room_on_esp(machine, &files.directory, &files.files)?;
     let stream = image.stream();
     stage::execute(machine, &session, &plan, &stream)?;
-    let removed = finish(machine, session, &stream)?;
+    let superseded = cleanup::remove_superseded(machine, session, &stream);
+    let mut notes = notes(&sealed);
+    notes.extend(superseded.note);
     Ok(Outcome::Staged(Box::new(Staged {
-        notes: notes(&sealed),
+        notes,
         plan,
         conflicts,
-        removed,
+        removed: superseded.removed,
         downloaded_bytes,
     })))
 }
@@ -599,20 +602,6 @@ fn relabel(
         deployment: found.name,
         manifest_digest: record.image.manifest_digest,
     })
-}
-
-/// After the commit point: what was superseded goes.
-fn finish(machine: &Machine, session: Session, stream: &str) -> Result<Retention, UpdateError> {
-    let was_ours = cleanup::drop_download(&session, stream)?;
-    drop(session);
-    if was_ours {
-        machine.set_downloaded(None)?;
-    }
-    let removed = cleanup::prune(machine)?;
-    if !removed.is_empty() {
-        cleanup::collect_store(machine)?;
-    }
-    Ok(removed)
 }
 
 pub(crate) fn notes(sealed: &Sealed) -> Vec<String> {

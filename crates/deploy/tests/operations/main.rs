@@ -6,6 +6,7 @@
 )]
 
 mod bad_images;
+mod busy;
 mod cuts;
 mod dry_run;
 mod full_disks;

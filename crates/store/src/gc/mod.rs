@@ -72,8 +72,8 @@ pub enum GcError {
     },
     /// Somebody uses the store.
     #[error(
-        "nothing was collected: the store has been in use for {seconds} s (a pull, an upgrade or \
-         a check); try again when that is done"
+        "nothing in the store was collected: it has been in use for {seconds} s (a pull, an \
+         upgrade or a check)"
     )]
     Busy {
         /// How long this has waited.
