@@ -21,8 +21,10 @@ use crate::state::HostState;
 
 /// Beginning of the name of a deployment that is being removed.
 const REMOVED: &str = ".removed-";
-/// How long a collection waits for pulls to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a collection waits until nobody uses the store. It holds the machine's lock
+/// meanwhile, so who wants that lock waits for longer: a pull that has ended and is to be
+/// staged, above all.
+pub(crate) const COLLECT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Cleaning up that failed. What is kept is whole.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +102,7 @@ pub fn collect(machine: &Machine) -> Result<Cleanup, CleanupError> {
 /// Removes what nothing in the store refers to any more.
 pub(crate) fn collect_store(machine: &Machine) -> Result<GcPlan, CleanupError> {
     let plan = gc::plan(&machine.store, &[])?;
-    gc::execute(&machine.store, &plan, PATIENCE)?;
+    gc::execute(&machine.store, &plan, COLLECT_PATIENCE)?;
     Ok(plan)
 }
 

@@ -17,6 +17,7 @@ use hull_sys::durable;
 use hull_sys::lock::{Lock, LockError, Wait};
 use rustix::fs::OFlags;
 
+use crate::cleanup::COLLECT_PATIENCE;
 use crate::given_up;
 use crate::history::{self, Event};
 use crate::state::{Deployment, Downloaded, HostState};
@@ -33,8 +34,17 @@ const SPOOL: &str = "spool";
 const PIN: &str = "pinned";
 /// Beside the deployments' directory: an image that waits in the store.
 const DOWNLOADED: &str = "downloaded.json";
-/// How long an operation waits for another one to end.
+/// How long an operation waits for another one to end. A collection that holds the machine's
+/// lock gives up on the store sooner ([`COLLECT_PATIENCE`]).
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one waits that has something to lose: a download, which a collection takes for
+/// garbage once it is given up. Longer than anybody holds the lock who is at work.
+const DOWNLOADED_PATIENCE: Duration = Duration::from_secs(600);
+
+// Who has downloaded holds the store and waits for the machine; a collection holds the machine
+// and waits for the store. The collection has less to lose.
+const _: () = assert!(COLLECT_PATIENCE.as_secs() < PATIENCE.as_secs());
+const _: () = assert!(PATIENCE.as_secs() < DOWNLOADED_PATIENCE.as_secs());
 
 /// A machine's disks.
 #[derive(Debug)]
@@ -76,8 +86,13 @@ pub enum MachineError {
     #[error(transparent)]
     Esp(#[from] EspError),
     /// Another operation is at work.
-    #[error("another hull is at work on this machine (waited {} s): try again when it is done", PATIENCE.as_secs())]
-    Busy,
+    #[error(
+        "another hull is at work on this machine (waited {seconds} s): try again when it is done"
+    )]
+    Busy {
+        /// How long this has waited.
+        seconds: u64,
+    },
     /// A deployment of that name is not there.
     #[error("there is no deployment {0}: see `hull status`")]
     NoSuchDeployment(String),
@@ -162,20 +177,31 @@ impl Machine {
         Spool::open(&self.state_dir, SPOOL, "/state/spool")
     }
 
-    /// Keeps other operations away while the guard lives.
+    /// Keeps other operations away while the guard lives. Waits for ten seconds until they
+    /// have ended.
     pub fn lock(&self) -> Result<Lock, MachineError> {
-        self.lock_within(Wait::For(PATIENCE))
+        self.lock_within(PATIENCE)
+    }
+
+    /// The same for who holds a session of the store with what was downloaded: waits for
+    /// ten minutes.
+    pub(crate) fn lock_with_download(&self) -> Result<Lock, MachineError> {
+        self.lock_within(DOWNLOADED_PATIENCE)
     }
 
     /// The same, however long another operation takes.
     pub(crate) fn lock_patiently(&self) -> Result<Lock, MachineError> {
-        self.lock_within(Wait::Forever)
+        self.take_lock(Wait::Forever, 0)
     }
 
-    fn lock_within(&self, wait: Wait) -> Result<Lock, MachineError> {
+    fn lock_within(&self, patience: Duration) -> Result<Lock, MachineError> {
+        self.take_lock(Wait::For(patience), patience.as_secs())
+    }
+
+    fn take_lock(&self, wait: Wait, seconds: u64) -> Result<Lock, MachineError> {
         match Lock::exclusive(&self.deployments, wait) {
             Ok(lock) => Ok(lock),
-            Err(LockError::Busy) => Err(MachineError::Busy),
+            Err(LockError::Busy) => Err(MachineError::Busy { seconds }),
             Err(LockError::Io(source)) => Err(doing("locking /state/deploy")(source)),
         }
     }

@@ -9,6 +9,7 @@ use hull_oci::spool::SpoolError;
 use hull_oci::{Image, LoadError, Progress, PullError, PullOptions, Reference, Unnamed};
 use hull_store::{Kind, Session, StoreError};
 use hull_sys::durable;
+use hull_sys::lock::Lock;
 
 use crate::cleanup::{self, CleanupError};
 use crate::etc_preview::{self, EtcPreviewError};
@@ -318,7 +319,7 @@ fn take(
     session: Session,
     obtained: Obtained,
 ) -> Result<Outcome, UpdateError> {
-    let _lock = machine.lock()?;
+    let _lock = obtained.lock(machine)?;
     let state = machine.observe()?;
     let now_followed = goal_reference(&state, &request.goal)?;
     if now_followed != *reference {
@@ -409,6 +410,14 @@ impl Obtained {
         match self {
             Self::Named(image) => image,
             Self::Unnamed(unnamed) => unnamed.image(),
+        }
+    }
+
+    /// The machine's lock. What was downloaded just now is lost if that cannot be had.
+    fn lock(&self, machine: &Machine) -> Result<Lock, MachineError> {
+        match self {
+            Self::Named(_) => machine.lock(),
+            Self::Unnamed(_) => machine.lock_with_download(),
         }
     }
 

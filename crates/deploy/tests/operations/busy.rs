@@ -1,9 +1,14 @@
 //! Operations while other processes hold the locks that they need.
 
 use std::fs;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use hull_deploy::cleanup::{self, CleanupError};
-use hull_deploy::update::{Outcome, Staged};
+use hull_deploy::machine::MachineError;
+use hull_deploy::rollback::{self, RollbackError};
+use hull_deploy::update::{self, Goal, Outcome, Staged};
+use hull_oci::progress::{Event, Progress};
 use hull_store::gc::GcError;
 
 use crate::image::{self, recipe};
@@ -54,4 +59,44 @@ fn a_collection_of_a_store_in_use_still_removes_what_downloads_left() {
         "{error}"
     );
     assert_eq!(fs::read_dir(spool).unwrap().count(), 0);
+}
+
+/// Says when a layer has come.
+struct WhenALayerCame(Sender<()>);
+
+impl Progress for WhenALayerCame {
+    fn report(&self, event: Event<'_>) {
+        if matches!(event, Event::LayerDone { .. }) {
+            self.0.send(()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_was_downloaded_waits_for_the_machine_for_longer_than_other_operations_do() {
+    let world = World::upgraded();
+    world.publish(&recipe("3"));
+    let machine = world.machine();
+    let lock = machine.lock().unwrap();
+    let (sender, layers) = channel();
+    std::thread::scope(|scope| {
+        let upgrade = scope.spawn(|| {
+            let request = world.request(Goal::Upgrade);
+            update::update(&world.machine(), &request, &WhenALayerCame(sender))
+        });
+        layers.recv().unwrap();
+        // It has downloaded by now, or nearly so, and begins to wait before this does.
+        std::thread::sleep(Duration::from_millis(500));
+        let impatient = rollback::execute(&world.machine());
+        assert!(
+            matches!(
+                impatient,
+                Err(RollbackError::Machine(MachineError::Busy { seconds: 10 }))
+            ),
+            "{impatient:?}"
+        );
+        drop(lock);
+        staged(upgrade.join().unwrap().unwrap());
+    });
+    assert_eq!(world.next_version(), "3");
 }
