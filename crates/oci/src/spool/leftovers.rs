@@ -40,8 +40,8 @@ impl Keep {
 /// A file of the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
-    /// Its name: `sha256-` and the blob's digest, `.json` after it where the blob itself
-    /// is gone.
+    /// Its name: `sha256-` and the blob's digest; where the blob itself is gone, that of
+    /// its record.
     pub name: String,
     /// What it takes on disk, in bytes.
     pub bytes: u64,
@@ -121,11 +121,9 @@ impl Spool {
             .filter_map(|entry| entry.utf8_name().map(str::to_owned))
             .collect();
         for name in &names {
-            // A record counts with its blob.
-            if name
-                .strip_suffix(".json")
-                .is_some_and(|blob| names.contains(blob))
-            {
+            // A record counts with its blob, and one that is being written with both.
+            let blob = part::blob_of(name);
+            if blob.is_some_and(|blob| blob != name && names.contains(blob)) {
                 continue;
             }
             let stat = match rustix::fs::statat(&*self.dir, &**name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -147,7 +145,25 @@ impl Spool {
 
     /// Whether it was removed; not where another process is at it.
     fn remove(&self, name: &str) -> io::Result<bool> {
-        let locked = match open_locked(&*self.dir, name, OFlags::empty(), Duration::ZERO) {
+        match part::blob_of(name) {
+            Some(blob) if blob != name => self.remove_lone_record(blob),
+            _ => self.remove_locked(name, OFlags::empty()),
+        }
+    }
+
+    /// Removes what belongs to a blob that has no file. Its lock is that of the file, so
+    /// that is made.
+    fn remove_lone_record(&self, blob: &str) -> io::Result<bool> {
+        match self.remove_locked(blob, OFlags::CREATE | OFlags::EXCL) {
+            // It was begun since the directory was read.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            removed => removed,
+        }
+    }
+
+    /// Removes a file and what belongs to it under its lock.
+    fn remove_locked(&self, name: &str, flags: OFlags) -> io::Result<bool> {
+        let locked = match open_locked(&*self.dir, name, flags, Duration::ZERO) {
             Ok(locked) => locked,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
             Err(error) => return Err(error),
@@ -189,6 +205,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::manifest::Descriptor;
+    use crate::spool::part::Part;
 
     fn leftovers() -> impl Strategy<Value = Vec<Leftover>> {
         let one = (0u64..100, 0i64..100);
@@ -247,5 +265,63 @@ mod tests {
         let removed = plan(list, &HashSet::new(), Keep::default());
         let names: Vec<_> = removed.iter().map(|file| &*file.name).collect();
         assert_eq!(names, ["sha256-1.json", "stray"]);
+    }
+
+    /// A blob that a pull is at, below that directory.
+    fn part_of_a_pull(dir: &std::path::Path) -> (Spool, Part, String) {
+        let parent = std::fs::File::open(dir).unwrap();
+        let spool = Spool::create(&parent, "spool", "spool").unwrap();
+        let descriptor = Descriptor {
+            media_type: String::new(),
+            digest: Digest::sha256(b"blob"),
+            size: 4,
+            annotations: std::collections::BTreeMap::new(),
+        };
+        let (part, _) = Part::open(&spool.dir, &descriptor, None).unwrap().unwrap();
+        part.keep(b"bl", 0).unwrap();
+        (spool, part, part::file_name(&descriptor.digest))
+    }
+
+    fn names(dir: &std::path::Path) -> Vec<String> {
+        let files = std::fs::read_dir(dir.join("spool")).unwrap();
+        let mut names: Vec<_> = files
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_record_that_a_pull_is_writing_stays() {
+        let temp = tempfile::tempdir().unwrap();
+        let (spool, part, blob) = part_of_a_pull(temp.path());
+        let new = format!(".{blob}.json.new");
+        std::fs::File::create(temp.path().join("spool").join(&new)).unwrap();
+        let all = [new, blob.clone(), format!("{blob}.json")];
+        let nobody = HashSet::new();
+        assert_eq!(spool.collect(&nobody, Keep::NOTHING).unwrap(), []);
+        // As a listing has it that read the directory before the blob was there.
+        assert!(!spool.remove(&all[0]).unwrap());
+        assert_eq!(names(temp.path()), all);
+        drop(part);
+        assert_eq!(spool.collect(&nobody, Keep::NOTHING).unwrap().len(), 1);
+        assert_eq!(names(temp.path()), [""; 0]);
+    }
+
+    #[test]
+    fn a_record_goes_without_its_blob_only_where_there_is_none() {
+        let temp = tempfile::tempdir().unwrap();
+        let (spool, part, blob) = part_of_a_pull(temp.path());
+        let record = format!("{blob}.json");
+        assert!(!spool.remove(&record).unwrap());
+        // A pull that has ended, and left a part.
+        drop(part);
+        assert!(!spool.remove(&record).unwrap());
+        assert_eq!(names(temp.path()), [blob.clone(), record.clone()]);
+        std::fs::remove_file(temp.path().join("spool").join(blob)).unwrap();
+        let removed = spool.collect(&HashSet::new(), Keep::default()).unwrap();
+        assert_eq!(removed.len(), 1);
+        assert_eq!(removed[0].name, record);
+        assert_eq!(names(temp.path()), [""; 0]);
     }
 }

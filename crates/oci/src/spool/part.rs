@@ -94,6 +94,18 @@ pub(super) fn digest_of(name: &str) -> Option<Digest> {
     name.replacen('-', ":", 1).parse().ok()
 }
 
+/// The name of the blob's file that a name of the spool belongs to: it is that, or that of
+/// the record, or of a record that is being written.
+pub(super) fn blob_of(name: &str) -> Option<&str> {
+    let unfinished = name
+        .strip_prefix('.')
+        .and_then(|name| name.strip_suffix(".json.new"));
+    let blob = unfinished
+        .or_else(|| name.strip_suffix(".json"))
+        .unwrap_or(name);
+    digest_of(blob).map(|_| blob)
+}
+
 pub(super) fn record_name(name: &str) -> String {
     format!("{name}.json")
 }
