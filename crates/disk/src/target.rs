@@ -11,12 +11,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use hull_sys::durable;
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::filesystem::Place;
 use crate::in_use::{self, DeviceNumber, Use};
+use crate::partial::Partial;
 use crate::plan::{Partition, SectorSize};
+use crate::reread::reread;
 use crate::signature::{self, Found};
 use crate::size::MIB;
 use crate::sparse;
@@ -338,7 +340,7 @@ impl Target {
         match self.inner {
             Inner::File { directory, name } => {
                 let partial = Partial::create(directory, name, &path)?;
-                partial.file.set_len(size).map_err(failed)?;
+                partial.file().set_len(size).map_err(failed)?;
                 let replace = self.observation.kind == TargetKind::File;
                 Ok(Disk {
                     path,
@@ -397,7 +399,7 @@ impl Disk {
     /// The disk, for positioned reads and writes.
     pub fn file(&self) -> &File {
         match &self.medium {
-            Medium::File { partial, .. } => &partial.file,
+            Medium::File { partial, .. } => partial.file(),
             Medium::Device { shared, .. } => shared,
         }
     }
@@ -480,85 +482,6 @@ impl Disk {
     }
 }
 
-/// A file that is being written under another name.
-#[derive(Debug)]
-struct Partial {
-    directory: OwnedFd,
-    name: String,
-    file: File,
-    renamed: bool,
-}
-
-impl Partial {
-    /// Creates it, or takes over what a cut run left of it.
-    fn create(directory: OwnedFd, name: String, path: &Path) -> Result<Partial, TargetError> {
-        let failed = |source: io::Error| TargetError::Write {
-            path: path.into(),
-            source,
-        };
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o600);
-        let file = rustix::fs::openat(&directory, partial_name(&name), flags, mode)
-            .map_err(|error| failed(error.into()))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                return Err(TargetError::Busy {
-                    path: path.with_file_name(partial_name(&name)),
-                });
-            }
-            Err(error) => return Err(failed(error.into())),
-        }
-        let file = File::from(file);
-        file.set_len(0).map_err(failed)?;
-        Ok(Partial {
-            directory,
-            name,
-            file,
-            renamed: false,
-        })
-    }
-
-    fn rename(mut self, path: &Path, replace: bool) -> Result<(), TargetError> {
-        let rename = if replace {
-            durable::rename
-        } else {
-            durable::rename_new
-        };
-        rename(
-            &self.directory,
-            &partial_name(&self.name),
-            &self.directory,
-            &self.name,
-        )
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => TargetError::Appeared { path: path.into() },
-            _ => TargetError::Write {
-                path: path.into(),
-                source,
-            },
-        })?;
-        self.renamed = true;
-        durable::sync_dir(&self.directory).map_err(|source| TargetError::Write {
-            path: path.into(),
-            source,
-        })
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.renamed {
-            // What stays is taken over by the next run.
-            rustix::fs::unlinkat(&self.directory, partial_name(&self.name), AtFlags::empty()).ok();
-        }
-    }
-}
-
-fn partial_name(name: &str) -> String {
-    format!(".{name}.partial")
-}
-
 fn split(path: &Path) -> Result<(&Path, String), TargetError> {
     let no_name = || TargetError::NoName { path: path.into() };
     let name = path
@@ -599,21 +522,5 @@ fn sector_size(path: &Path, device: &File) -> Result<SectorSize, TargetError> {
     SectorSize::new(bytes).ok_or_else(|| TargetError::SectorSize {
         path: path.into(),
         bytes,
-    })
-}
-
-fn reread(path: &Path, mut claim: File) -> Result<(), TargetError> {
-    let error = match gptman::linux::reread_partition_table(&mut claim) {
-        Ok(()) => return Ok(()),
-        Err(gptman::linux::BlockError::RereadTable(error)) => io::Error::from(error),
-        Err(error) => io::Error::other(error),
-    };
-    // A device without partitions, such as a loop device made without -P.
-    if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) {
-        return Ok(());
-    }
-    Err(TargetError::Reread {
-        path: path.into(),
-        source: error,
     })
 }
