@@ -1,7 +1,7 @@
 //! An OCI image layout in a directory as the place to write to.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -10,8 +10,9 @@ use hull_sys::lock::{Lock, Wait};
 use rustix::fs::{Mode, OFlags};
 use serde_json::{Map, Value, json};
 
+use super::blobs::Blobs;
 use super::{Open, PushError, Target, Written};
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::manifest::write::to_bytes;
 use crate::manifest::{Descriptor, MAX_MANIFEST, OCI_INDEX};
 use crate::reference::FileReference;
@@ -26,7 +27,7 @@ pub(super) struct Layout {
     path: PathBuf,
     name: Option<String>,
     dir: OwnedFd,
-    blobs: OwnedFd,
+    blobs: Blobs,
     /// Whether what is there is whole: whoever wrote the marker saw to that.
     is_layout: bool,
 }
@@ -61,9 +62,7 @@ impl Layout {
                 reason: "there are files in it, and it is no OCI image layout".to_owned(),
             });
         }
-        let blobs = durable::make_dir(&dir, "blobs", 0o755)
-            .and_then(|blobs| durable::make_dir(&blobs, "sha256", 0o755))
-            .map_err(failed)?;
+        let blobs = Blobs::open(&dir).map_err(failed)?;
         Ok(Self {
             name: reference.name().map(str::to_owned),
             path: path.clone(),
@@ -82,9 +81,9 @@ impl Layout {
         }
     }
 
-    fn file(&self, digest: &Digest) -> Result<String, PushError> {
+    fn check(&self, digest: &Digest) -> Result<(), PushError> {
         match digest {
-            Digest::Sha256(_) => Ok(digest.to_hex()),
+            Digest::Sha256(_) => Ok(()),
             Digest::Sha512(_) => Err(PushError::Unsupported {
                 place: self.place(),
                 reason: "hull writes layouts with SHA-256 alone",
@@ -98,47 +97,11 @@ impl Layout {
         digest: &Digest,
         fill: impl FnOnce(&mut File) -> Result<(), PushError>,
     ) -> Result<(), PushError> {
-        let name = self.file(digest)?;
+        self.check(digest)?;
         let failed = |source: io::Error| self.failed(format!("the blob {digest}"))(source);
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.blobs, ".", flags, Mode::from_raw_mode(0o644))
-            .map_err(|error| failed(error.into()))?;
-        let mut file = File::from(file);
+        let mut file = self.blobs.unnamed().map_err(failed)?;
         fill(&mut file)?;
-        durable::sync_file(&file).map_err(failed)?;
-        match durable::link_unnamed(&file, &self.blobs, &name) {
-            // It was found to be another one, or came meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.replace_blob(&file, &name).map_err(failed)
-            }
-            done => done.map_err(failed),
-        }
-    }
-
-    fn replace_blob(&self, file: &File, name: &str) -> io::Result<()> {
-        let passing = format!(".{name}.new");
-        durable::remove(&self.blobs, &passing)?;
-        durable::link_unnamed(file, &self.blobs, &passing)?;
-        durable::rename(&self.blobs, &passing, &self.blobs, name)
-    }
-
-    /// Whether a blob that is there has the right bytes. Without the marker it may be half of a
-    /// directory that was copied here.
-    fn is_right(&self, digest: &Digest, name: &str) -> io::Result<bool> {
-        if self.is_layout {
-            return Ok(true);
-        }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.blobs, name, flags, Mode::empty())?;
-        let mut file = File::from(file);
-        let mut hasher = Hasher::new(digest.algorithm());
-        let mut buffer = vec![0; 128 << 10];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(hasher.finish() == *digest),
-                count => hasher.update(&buffer[..count]),
-            }
-        }
+        self.blobs.keep(&file, digest).map_err(failed)
     }
 }
 
@@ -151,18 +114,14 @@ impl Target for Layout {
         2
     }
 
+    /// Without the marker a blob may be half of a directory that was copied here, so it is read.
     fn has(&self, blob: &Descriptor) -> Result<bool, PushError> {
-        let name = self.file(&blob.digest)?;
-        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-        match rustix::fs::statat(&self.blobs, &name, flags) {
-            Ok(stat) if u64::try_from(stat.st_size) != Ok(blob.size) => Ok(false),
-            Ok(_) => {
-                let right = self.is_right(&blob.digest, &name);
-                right.map_err(self.failed(name))
-            }
-            Err(rustix::io::Errno::NOENT) => Ok(false),
-            Err(error) => Err(self.failed(name)(error.into())),
-        }
+        self.check(&blob.digest)?;
+        let has = || -> io::Result<bool> {
+            let same_length = self.blobs.length(&blob.digest)? == Some(blob.size);
+            Ok(same_length && (self.is_layout || self.blobs.is_right(&blob.digest)?))
+        };
+        has().map_err(|error| self.failed(format!("the blob {}", blob.digest))(error))
     }
 
     fn put(&self, blob: &Descriptor, open: Open<'_>, sent: &dyn Fn(u64)) -> Result<(), PushError> {
@@ -185,7 +144,7 @@ impl Target for Layout {
     /// The commit point is the new index.json.
     fn finish(&self, document: &Written, _: Option<&super::Image<'_>>) -> Result<(), PushError> {
         self.put_document(document)?;
-        durable::sync_dir(&self.blobs).map_err(self.failed("blobs"))?;
+        self.blobs.sync().map_err(self.failed("blobs"))?;
         let lock = Lock::exclusive(&self.dir, Wait::Forever);
         let _lock = lock.map_err(|error| self.failed("locking it")(io::Error::other(error)))?;
         let old = match hull_sys::dir::read_file_at_most(&self.dir, "index.json", MAX_MANIFEST) {

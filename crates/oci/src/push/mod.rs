@@ -11,6 +11,7 @@
 //! sent. Nothing is changed on the way unless it has to be; then the digest changes, and
 //! [`Copied::remarks`] says so.
 
+mod blobs;
 mod compress;
 mod copy;
 mod docker_archive;
@@ -25,6 +26,7 @@ mod tar_file;
 
 use std::io::{self, Read};
 
+pub use self::blobs::Blobs;
 pub use self::copy::{copy, move_into_archive, push};
 pub use self::error::PushError;
 pub use self::outcome::{Copied, CopyOptions};
