@@ -7,6 +7,7 @@
 mod bytes;
 mod content;
 mod databases;
+mod layouts;
 mod partial;
 mod report;
 mod selinux;
