@@ -272,6 +272,7 @@ impl Job<'_> {
         config
             .check_against(manifest)
             .map_err(|error| self.document_error(error))?;
+        self.check_platform(&config)?;
         self.report_layers(manifest);
         self.progress.report(Event::Stage(Stage::Fetching));
         let new = self.layers(manifest, &config)?;
@@ -289,6 +290,18 @@ impl Job<'_> {
             false => self.target.put_document(&document)?,
         }
         Ok(document.digest)
+    }
+
+    /// An image that stands alone is for one platform; it is taken as it is unless one was named.
+    fn check_platform(&self, config: &ImageConfig) -> Result<(), PushError> {
+        match &self.options.platform {
+            Some(wanted) if !wanted.accepts(&config.platform) => Err(PushError::WrongPlatform {
+                place: self.source.place(),
+                wanted: Box::new(wanted.clone()),
+                found: Box::new(config.platform.clone()),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn rewritten(&self, document: &Fetched, new: &[Option<NewBlob>]) -> Result<Written, PushError> {

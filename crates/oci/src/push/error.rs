@@ -53,6 +53,16 @@ pub enum PushError {
         /// What was looked for.
         wanted: Box<Platform>,
     },
+    /// The image stands alone, and is for another platform than the one that was named.
+    #[error("{place}: the image is for {found}, not for {wanted}")]
+    WrongPlatform {
+        /// Where it came from.
+        place: String,
+        /// What was asked for.
+        wanted: Box<Platform>,
+        /// What the image's configuration says.
+        found: Box<Platform>,
+    },
     /// A blob broke off, or is another one.
     #[error("{place}: the blob {digest} could not be read")]
     Read {

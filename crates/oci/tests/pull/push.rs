@@ -188,6 +188,10 @@ fn all_platforms_or_one_are_copied() {
     };
     let error = show(&copy_with(&name, &archive, &none).unwrap_err());
     assert!(error.contains("no image for linux/riscv64"), "{error}");
+    // One that stands alone is taken as it is, unless another one was named.
+    let alone = registry.name("os:one");
+    let error = show(&copy_with(&alone, &archive, &none).unwrap_err());
+    assert!(error.contains("not for linux/riscv64"), "{error}");
 }
 
 #[test]
