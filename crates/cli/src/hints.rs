@@ -103,6 +103,9 @@ fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
 fn running(error: &RunningError) -> Option<&'static str> {
     match error {
         RunningError::Machine(error) => machine(error),
+        RunningError::NotBooted => Some(
+            "`hull install`, `chunk`, `image copy` and `container lint` work anywhere, and the other image verbs with --store DIR",
+        ),
         RunningError::NoEsp(_) => Some("is the disk that hull was installed to attached?"),
         _ => None,
     }

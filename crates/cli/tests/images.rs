@@ -122,11 +122,24 @@ fn an_archive_goes_through_pipes_both_ways() {
 }
 
 #[test]
+fn a_directory_of_other_things_does_not_become_a_store() {
+    let temp = tempfile::tempdir().expect("there is room");
+    let (from, _) = layout(&temp.path().join("layout"));
+    let dir = temp.path().to_str().expect("it is text");
+    let output = hull_with(Stdio::null(), &["image", "pull", "--store", dir, &from]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("holds other things (layout)"), "{told}");
+    let names = fs::read_dir(temp.path()).expect("it is there").count();
+    assert_eq!(names, 1);
+}
+
+#[test]
 fn what_was_pulled_is_listed_and_can_be_pushed_by_name_and_by_digest() {
     let temp = tempfile::tempdir().expect("there is room");
     let (from, digest) = layout(&temp.path().join("layout"));
     let dir = temp.path().join("store");
-    fs::create_dir(&dir).expect("there is room");
+    // The directory is made.
     let store = ["--store", dir.to_str().expect("it is text")];
     hull(&[&["image", "pull"][..], &store, &[&from]].concat());
     let list = hull(&[&["image", "list"][..], &store].concat());

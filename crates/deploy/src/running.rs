@@ -27,9 +27,7 @@ pub const BOOT_REPORT: &str = "/run/hull/boot.json";
 #[derive(Debug, thiserror::Error)]
 pub enum RunningError {
     /// The system was not started by hull.
-    #[error(
-        "this system was not started by hull (no hull.deployment= on its kernel command line): only `hull install` works here"
-    )]
+    #[error("this system was not started by hull (no hull.deployment= on its kernel command line)")]
     NotBooted,
     /// The kernel command line is damaged.
     #[error(transparent)]

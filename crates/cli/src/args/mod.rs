@@ -130,9 +130,9 @@ pub(crate) struct Auth {
     /// File with the passwords of registries
     ///
     /// In the format of containers-auth.json(5), as `podman login` writes it.
-    /// Without this option the machine's own files are used, the first of
-    /// auth.json in /run/ostree, /etc/ostree and /usr/lib/ostree that exists,
-    /// then those of containers.
+    /// Without this option it is the first auth.json in /run/ostree,
+    /// /etc/ostree and /usr/lib/ostree that exists, and no other file; where
+    /// there is none, $REGISTRY_AUTH_FILE, or else the files of podman login.
     #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
 }

@@ -23,6 +23,7 @@ mod rollback;
 mod setup_root;
 mod sources;
 mod status;
+mod store_directory;
 mod switch;
 mod update;
 mod upgrade;

@@ -8,7 +8,7 @@ use hull_oci::{Policy, PullOptions, Reference, ReferenceError};
 use hull_store::{Store, Verity};
 use rustix::fs::{Mode, OFlags};
 
-use super::{Context, this_machine};
+use super::{Context, store_directory, this_machine};
 use crate::args::images::StoreOptions;
 use crate::args::{Auth, Transport};
 use crate::failure::Failure;
@@ -66,6 +66,9 @@ pub(crate) fn store(options: &StoreOptions, missing: Missing) -> Result<Store, F
     let Some(dir) = &options.store else {
         return Ok(this_machine()?.store);
     };
+    if missing == Missing::Made {
+        store_directory::prepare(dir)?;
+    }
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(dir, flags, Mode::empty()).map_err(|error| Failure::Read {
         path: dir.display().to_string(),

@@ -341,7 +341,7 @@ impl Fault {
     pub(super) fn advice(&self, registry: &str) -> String {
         match self {
             Self::Denied { .. } => format!(
-                "; log in (podman login {registry} --authfile /etc/ostree/auth.json) or name a file with --authfile, and check the name"
+                "; log in (podman login {registry}; on a machine that hull boots with --authfile /etc/ostree/auth.json, which then counts alone) or name a file with --authfile, and check the name"
             ),
             Self::Status { status: 404, .. } => "; check the name and the tag".to_owned(),
             Self::Status { status: 429, .. } => "; wait a while, or log in".to_owned(),
