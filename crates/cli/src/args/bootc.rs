@@ -70,13 +70,30 @@ const VERBS: &[(&str, &str)] = &[
     ),
     (
         "copy-to-storage",
-        "`hull image copy` writes archives that `podman load` reads",
+        "`hull image push IMAGE containers-storage:NAME` does that",
     ),
     (
         "set-unified",
         "images of podman's store are named containers-storage:IMAGE",
     ),
     ("cmd", "podman itself does that"),
+    (
+        "pull-from-default-storage",
+        "`hull image pull containers-storage:IMAGE` does that",
+    ),
+    (
+        "export",
+        "`podman image mount`, or `podman export` of a container of it, gives its files",
+    ),
+    (
+        "ensure-completion",
+        "what `hull install to-disk` makes needs no more steps",
+    ),
+    (
+        "composefs-finalize-staged",
+        "/etc is merged when the new system boots",
+    ),
+    ("state", "no ostree is there to be wiped"),
 ];
 
 /// Gives the reason where somebody used what only bootc has.
