@@ -221,8 +221,9 @@ impl Walk<'_> {
         if path == b"boot" && !self.rules.allow_boot {
             for name in Names::read(inner)?.iter() {
                 let path = [b"boot/", name.to_bytes()].concat();
-                if self.rules.excludes(&path) != Verdict::LeaveOut {
-                    self.found.refuse(&path, Reason::Boot);
+                match self.rules.excludes(&path) {
+                    Verdict::LeaveOut => self.found.skip(&path),
+                    _ => self.found.refuse(&path, Reason::Boot),
                 }
             }
             return Ok(());

@@ -148,8 +148,9 @@ impl<'a> Walk<'a> {
         if path == b"boot" && !self.rules.allow_boot {
             for (name, _) in inner.entries() {
                 let path = [&b"boot/"[..], name].concat();
-                if self.rules.excludes(&path) != Verdict::LeaveOut {
-                    self.found.refuse(&path, Reason::Boot);
+                match self.rules.excludes(&path) {
+                    Verdict::LeaveOut => self.found.skip(&path),
+                    _ => self.found.refuse(&path, Reason::Boot),
                 }
             }
             return Ok(());

@@ -149,6 +149,8 @@ pub struct Scan {
     pub refusals: Vec<Refusal>,
     /// What was left out because the rules say so, by path.
     pub skipped: Vec<FullPath>,
+    /// The exclusions that left out nothing, as they were given: nothing has such a path.
+    pub unmet: Vec<FullPath>,
 }
 
 /// The root itself could not be opened.
@@ -186,14 +188,16 @@ impl Scan {
             mut skipped,
         } = found;
         entries.join_links();
-        rules.add_skeleton(&mut entries);
         refusals.sort_by(|a, b| a.path.cmp(&b.path));
         skipped.sort();
+        let unmet = rules.unmet(&entries, &skipped);
+        rules.add_skeleton(&mut entries);
         Self {
             contents,
             entries,
             refusals,
             skipped,
+            unmet,
         }
     }
 

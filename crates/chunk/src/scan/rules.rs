@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use hull_erofs::tree::{Metadata, Xattrs};
 use rustix::io::Errno;
 
-use super::Entries;
+use super::{Entries, FullPath};
 
 /// Directories whose content belongs to the running system; with the modes that distributions give them.
 const RUNTIME: [(&str, u16); 6] = [
@@ -109,6 +109,25 @@ impl Rules {
         }
     }
 
+    /// The exclusions that met nothing, where what was left out for another reason is sorted and does not hold it either.
+    pub(super) fn unmet(&self, entries: &Entries, skipped: &[FullPath]) -> Vec<FullPath> {
+        let is_skipped = |path: &[u8]| skipped.binary_search(&FullPath::new(path)).is_ok();
+        let is_met = |exclusion: &&Exclusion| {
+            let path = &*exclusion.path;
+            let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+            let mut above = slashes.map(|(end, _)| &path[..end]);
+            is_skipped(path)
+                || above.any(is_skipped)
+                || (exclusion.content_only && is_directory(entries, path))
+        };
+        let unmet = self.exclusions.iter().filter(|it| !is_met(it));
+        let as_given = |exclusion: &Exclusion| {
+            let end: &[u8] = if exclusion.content_only { b"/" } else { b"" };
+            FullPath::new(&[&*exclusion.path, end].concat())
+        };
+        unmet.map(as_given).collect()
+    }
+
     /// The directory below a mount: what it is like cannot be seen, so it is as distributions have it.
     pub(super) fn mount_point(path: &[u8]) -> Metadata {
         let known = |(name, _): &&(&str, u16)| name.as_bytes() == path;
@@ -125,7 +144,7 @@ impl Rules {
         for (name, mode) in SKELETON.iter().chain(&RUNTIME) {
             let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
             let has_parent =
-                missing.contains_key(parent.as_bytes()) || is_directory(entries, parent);
+                missing.contains_key(parent.as_bytes()) || is_directory(entries, parent.as_bytes());
             if entries.find(name.as_bytes()).is_none() && has_parent {
                 missing.insert(name.as_bytes(), with_mode(*mode));
             }
@@ -135,8 +154,8 @@ impl Rules {
 }
 
 /// Whether a path is a directory's: /var may be a symbolic link.
-fn is_directory(entries: &Entries, path: &str) -> bool {
-    let place = entries.find(path.as_bytes());
+fn is_directory(entries: &Entries, path: &[u8]) -> bool {
+    let place = entries.find(path);
     place.is_some_and(|place| entries.is_directory(place))
 }
 

@@ -305,3 +305,32 @@ fn a_file_that_changed_since_is_not_read() {
     symlink("/etc/passwd", root.0.path().join("file")).unwrap();
     assert!(scan.open(entry).is_err());
 }
+
+#[test]
+fn an_exclusion_that_leaves_nothing_out_is_told_of() {
+    let root = Root::new();
+    root.file("a/file", b"")
+        .file("b", b"")
+        .file("f", b"")
+        .file("boot/kernel", b"")
+        .file("tmp/file", b"");
+    fs::create_dir(root.0.path().join("empty")).unwrap();
+    let mut rules = Rules::default();
+    // The last two are left out with what they are in.
+    let met = [
+        "/a/",
+        "/b",
+        "/boot/kernel",
+        "/empty/",
+        "/a/file",
+        "/tmp/file/deep",
+    ];
+    let unmet = ["/c", "/a-", "/f/", "/c/", "/empty/file"];
+    for path in met.iter().chain(&unmet) {
+        rules.exclude(path.as_bytes()).unwrap();
+    }
+    let scan = root.scan(&rules);
+    assert_eq!(refused(&scan), [] as [&str; 0]);
+    let told: Vec<_> = scan.unmet.iter().map(ToString::to_string).collect();
+    assert_eq!(told, unmet);
+}

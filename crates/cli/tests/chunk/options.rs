@@ -74,6 +74,28 @@ fn what_is_excluded_is_not_in_the_image() {
 }
 
 #[test]
+fn an_exclusion_that_meets_nothing_is_told_of_and_no_error() {
+    let world = World::new();
+    made(&world, &[]);
+    let mut of_directory = world.chunk(&world.image("of-directory"));
+    let mut of_image = hull();
+    let from = ["chunk", "--from", &world.image("out")];
+    of_image
+        .args(from)
+        .args(["--output", &world.image("of-image")]);
+    let mut verify = hull();
+    verify.args(["chunk", "verify", &world.text("root"), &world.image("out")]);
+    for command in [&mut of_directory, &mut of_image, &mut verify] {
+        let output = run(command.args(["--exclude", "/usr/bni", "--exclude", "/dev/"]));
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "note: --exclude /usr/bni leaves nothing out: there is no such file or directory\n"
+        );
+    }
+}
+
+#[test]
 fn files_get_the_labels_of_the_roots_own_policy() {
     let world = World::new();
     let refused = run(world.chunk(&world.image("out")).arg("--selinux"));

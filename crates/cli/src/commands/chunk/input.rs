@@ -17,6 +17,7 @@ use super::super::{Context, sources};
 use crate::args::Transport;
 use crate::args::chunk::{Chunk, Rules, SpecialFiles};
 use crate::failure::Failure;
+use crate::output;
 
 /// Reads the root; anything that cannot be part of an image is an error that names all of it.
 pub(super) fn directory(rootfs: &Path, rules: &Rules, bootc: bool) -> Result<Scan, Failure> {
@@ -107,6 +108,16 @@ fn scan_rules(rules: &Rules, bootc: bool) -> Result<scan::Rules, Failure> {
 
 /// A root of which all can be part of an image, with the labels that the rules want.
 fn whole(mut scan: Scan, rules: &Rules) -> Result<Scan, Failure> {
+    // No error: a Containerfile excludes what not every base has.
+    for path in &scan.unmet {
+        let what = match path.to_string().ends_with('/') {
+            true => "directory",
+            false => "file or directory",
+        };
+        output::note(&format!(
+            "note: --exclude {path} leaves nothing out: there is no such {what}"
+        ));
+    }
     if scan.refusals.is_empty() {
         if rules.selinux {
             hull_chunk::selinux::label(&mut scan).map_err(ChunkError::from)?;
