@@ -15,7 +15,8 @@ use super::entries::is_content_before;
 use super::names::Names;
 use super::rules::{self, Verdict};
 use super::{
-    Entry, Found, Inode, Kind, NAME_MAX, PATH_MAX, Reason, Rules, SpecialFiles, attributes,
+    Entry, Found, FullPath, Inode, Kind, NAME_MAX, PATH_MAX, Reason, Rules, SpecialFiles,
+    attributes,
 };
 
 /// Reads what is below an opened root.
@@ -115,7 +116,7 @@ impl Walk<'_> {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let inner = rustix::fs::openat(dir, &of.name, flags, Mode::empty())?;
             let now = Status::of(inner.as_fd(), c"")?;
-            if now.mount != walk.mount || inode(&now) != of.seen.inode {
+            if now.mount != walk.mount || Inode::of(&now) != of.seen.inode {
                 walk.found.refuse(path, Reason::Changed);
                 return Ok(());
             }
@@ -141,6 +142,11 @@ impl Walk<'_> {
         let mounted = seen.mount != self.mount;
         if mounted && seen.kind != FileType::Directory {
             self.found.skip(path);
+            return Ok(None);
+        }
+        if self.rules.is_image(&seen) && !mounted {
+            self.found.skip(path);
+            self.found.image = Some(FullPath::new(path));
             return Ok(None);
         }
         if depth > MAX_DEPTH || path.len() > PATH_MAX {
@@ -179,7 +185,7 @@ impl Walk<'_> {
         Ok((kind == Kind::Directory).then(|| Seen {
             place,
             excluded,
-            inode: inode(&seen),
+            inode: Inode::of(&seen),
         }))
     }
 
@@ -192,7 +198,7 @@ impl Walk<'_> {
         seen: &Status,
         xattrs: Xattrs,
     ) -> usize {
-        let links = (*kind != Kind::Directory && seen.links > 1).then(|| inode(seen));
+        let links = (*kind != Kind::Directory && seen.links > 1).then(|| Inode::of(seen));
         let metadata = Metadata {
             mode: seen.mode,
             uid: seen.uid,
@@ -277,13 +283,6 @@ fn is_empty(dir: BorrowedFd<'_>) -> io::Result<bool> {
         Ok::<(), io::Error>(())
     })?;
     Ok(is_empty)
-}
-
-fn inode(seen: &Status) -> Inode {
-    Inode {
-        device: seen.device,
-        number: seen.inode,
-    }
 }
 
 fn mtime(seen: &Status) -> Timestamp {

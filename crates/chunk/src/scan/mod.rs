@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use hull_erofs::ObjectId;
 use hull_erofs::tree::{Device, MAX_DEPTH, Metadata, Tree};
+use hull_sys::status::Status;
 use rustix::fs::{Mode, OFlags};
 
 pub use entries::Entries;
@@ -53,6 +54,15 @@ pub enum Kind {
 pub struct Inode {
     device: (u32, u32),
     number: u64,
+}
+
+impl Inode {
+    fn of(seen: &Status) -> Self {
+        Self {
+            device: seen.device,
+            number: seen.inode,
+        }
+    }
 }
 
 /// A name of the root file system.
@@ -151,6 +161,8 @@ pub struct Scan {
     pub skipped: Vec<FullPath>,
     /// The exclusions that left out nothing, as they were given: nothing has such a path.
     pub unmet: Vec<FullPath>,
+    /// Where the image itself was met and left out.
+    pub image: Option<FullPath>,
 }
 
 /// The root itself could not be opened.
@@ -186,6 +198,7 @@ impl Scan {
             mut entries,
             mut refusals,
             mut skipped,
+            image,
         } = found;
         entries.join_links();
         refusals.sort_by(|a, b| a.path.cmp(&b.path));
@@ -198,6 +211,7 @@ impl Scan {
             refusals,
             skipped,
             unmet,
+            image,
         }
     }
 
@@ -297,6 +311,7 @@ struct Found {
     entries: Entries,
     refusals: Vec<Refusal>,
     skipped: Vec<FullPath>,
+    image: Option<FullPath>,
 }
 
 impl Found {

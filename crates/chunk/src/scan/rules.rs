@@ -5,9 +5,10 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use hull_erofs::tree::{Metadata, Xattrs};
+use hull_sys::status::Status;
 use rustix::io::Errno;
 
-use super::{Entries, FullPath};
+use super::{Entries, FullPath, Inode};
 
 /// Directories whose content belongs to the running system; with the modes that distributions give them.
 const RUNTIME: [(&str, u16); 6] = [
@@ -49,6 +50,7 @@ pub struct Rules {
     /// Whether the directories are made that an operating system needs.
     pub skeleton: bool,
     exclusions: Vec<Exclusion>,
+    image: Option<Inode>,
 }
 
 #[derive(Debug, Clone)]
@@ -92,6 +94,15 @@ impl Rules {
             content_only,
         });
         Ok(())
+    }
+
+    /// Leaves out the image itself, where it is in the root that it is made of: the directory of a layout, or an archive.
+    pub fn leave_out_image(&mut self, image: &Status) {
+        self.image = Some(Inode::of(image));
+    }
+
+    pub(super) fn is_image(&self, seen: &Status) -> bool {
+        self.image == Some(Inode::of(seen))
     }
 
     pub(super) fn excludes(&self, path: &[u8]) -> Verdict {

@@ -334,3 +334,17 @@ fn an_exclusion_that_leaves_nothing_out_is_told_of() {
     let told: Vec<_> = scan.unmet.iter().map(ToString::to_string).collect();
     assert_eq!(told, unmet);
 }
+
+#[test]
+fn an_image_that_is_in_its_root_is_left_out() {
+    let root = Root::new();
+    root.file("srv/out/oci-layout", b"{}")
+        .file("srv/out2", b"")
+        .file("a", b"");
+    let dir = File::open(root.0.path().join("srv/out")).unwrap();
+    let mut rules = Rules::default();
+    rules.leave_out_image(&Status::of(dir.as_fd(), c"").unwrap());
+    let scan = root.scan(&rules);
+    assert_eq!(paths(&scan), ["/", "/a", "/srv", "/srv/out2"]);
+    assert_eq!(scan.image, Some(FullPath::new(b"srv/out")));
+}

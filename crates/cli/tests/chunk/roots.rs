@@ -166,3 +166,46 @@ fn the_root_that_hull_runs_in_gives_the_image_that_it_gives_from_outside() {
         digest(&world, "outside")
     );
 }
+
+#[test]
+fn an_image_that_goes_into_its_own_root_is_no_part_of_the_next() {
+    let world = World::new();
+    std::os::unix::fs::symlink("root", world.at("link")).expect("there is room");
+    let outside = run(&mut world.chunk(&world.image("outside:v1")));
+    let digest = String::from_utf8_lossy(&outside.stdout);
+    let digest = digest.split(' ').next().expect("a line has words");
+    let layout = world.image("root/out:v1");
+    let outputs = [
+        ("/out", layout.clone()),
+        ("/out", world.image("link/out:v1")),
+        (
+            "/out.oci",
+            format!("oci-archive:{}", world.text("root/out.oci")),
+        ),
+        (
+            "/out.tar",
+            format!("docker-archive:{}", world.text("root/out.tar")),
+        ),
+    ];
+    for (place, output) in &outputs {
+        let note = format!("note: {place} is left out of the root: it is the image itself\n");
+        for turn in 0..3 {
+            let made = run(&mut world.chunk(output));
+            let told = String::from_utf8_lossy(&made.stdout);
+            assert!(told.starts_with(digest), "{output} {turn}: {made:?}");
+            let is_there = turn > 0 || output.contains("link");
+            let notes = String::from_utf8_lossy(&made.stderr);
+            assert_eq!(notes.contains(&note), is_there, "{output} {turn}: {notes}");
+        }
+        let mut verify = Command::new(env!("CARGO_BIN_EXE_hull"));
+        verify.args(["chunk", "verify", &world.text("root"), output]);
+        let same = run(&mut verify);
+        assert!(same.status.success(), "{output}: {same:?}");
+        let written = world.at(&format!("root{place}"));
+        if written.is_file() {
+            fs::remove_file(written).expect("it is ours");
+        } else if output != &layout {
+            fs::remove_dir_all(written).expect("it is ours");
+        }
+    }
+}

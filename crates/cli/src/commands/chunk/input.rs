@@ -10,18 +10,29 @@ use hull_chunk::scan::{self, Scan};
 use hull_chunk::{ChunkError, Refusals};
 use hull_oci::manifest::MAX_CONFIG;
 use hull_oci::progress::Silent;
-use hull_oci::{Platform, PullOptions};
+use hull_oci::{Platform, PullOptions, Reference};
 use hull_store::Store;
 
 use super::super::{Context, sources};
+use super::target;
 use crate::args::Transport;
 use crate::args::chunk::{Chunk, Rules, SpecialFiles};
 use crate::failure::Failure;
 use crate::output;
 
 /// Reads the root; anything that cannot be part of an image is an error that names all of it.
-pub(super) fn directory(rootfs: &Path, rules: &Rules, bootc: bool) -> Result<Scan, Failure> {
-    let scan_rules = scan_rules(rules, bootc)?;
+///
+/// `image` is the one that is made of it or compared with it: it does not become a part of itself.
+pub(super) fn directory(
+    rootfs: &Path,
+    rules: &Rules,
+    bootc: bool,
+    image: Option<&Reference>,
+) -> Result<Scan, Failure> {
+    let mut scan_rules = scan_rules(rules, bootc)?;
+    if let Some(there) = image.and_then(target::there) {
+        scan_rules.leave_out_image(&there);
+    }
     whole(
         Scan::read(rootfs, &scan_rules).map_err(ChunkError::from)?,
         rules,
@@ -108,6 +119,11 @@ fn scan_rules(rules: &Rules, bootc: bool) -> Result<scan::Rules, Failure> {
 
 /// A root of which all can be part of an image, with the labels that the rules want.
 fn whole(mut scan: Scan, rules: &Rules) -> Result<Scan, Failure> {
+    if let Some(path) = &scan.image {
+        output::note(&format!(
+            "note: {path} is left out of the root: it is the image itself"
+        ));
+    }
     // No error: a Containerfile excludes what not every base has.
     for path in &scan.unmet {
         let what = match path.to_string().ends_with('/') {

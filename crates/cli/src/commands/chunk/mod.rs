@@ -22,7 +22,8 @@ use hull_oci::Platform;
 
 use self::target::Target;
 use super::dump::with_store;
-use super::{Context, written};
+use super::{Context, sources, written};
+use crate::args::Transport;
 use crate::args::chunk::{Action, Chunk, CompressionFormat};
 use crate::failure::Failure;
 use crate::output;
@@ -56,7 +57,10 @@ fn make(args: &Chunk, context: &Context<'_>) -> Result<ExitCode, Failure> {
     let settings = input::settings(Settings::default(), args)?;
     let Some(from) = &args.from else {
         let rootfs = args.rootfs.as_deref().unwrap_or(Path::new("/"));
-        let scan = input::directory(rootfs, &args.rules, args.bootc)?;
+        let output = args.output.as_deref();
+        let output = output.map(|name| sources::reference(name, Transport::Registry, context));
+        let output = output.transpose()?;
+        let scan = input::directory(rootfs, &args.rules, args.bootc, output.as_ref())?;
         return split(args, given, &scan, settings, context);
     };
     with_store(None, |store| {

@@ -1,5 +1,6 @@
 //! Where an image goes.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use hull_chunk::build::{self, Built};
@@ -9,6 +10,8 @@ use hull_oci::manifest::Manifest;
 use hull_oci::progress::Silent;
 use hull_oci::push::{self, Copied, CopyOptions};
 use hull_oci::{Platform, Reference};
+use hull_sys::status::Status;
+use rustix::fs::{Mode, OFlags};
 
 use super::super::{Context, podman_storage, sources};
 use crate::args::Transport;
@@ -114,6 +117,18 @@ fn archive(target: &Reference) -> Option<&Path> {
         }
         _ => None,
     }
+}
+
+/// What is there already of an image in files of this machine.
+pub(super) fn there(image: &Reference) -> Option<Status> {
+    let (path, kind) = match image {
+        Reference::Layout(layout) => (layout.path(), OFlags::DIRECTORY),
+        // A link would be replaced by the archive.
+        other => (archive(other)?, OFlags::NOFOLLOW),
+    };
+    let flags = OFlags::PATH | OFlags::CLOEXEC | kind;
+    let there = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+    Status::of(there.as_fd(), c"").ok()
 }
 
 /// What to say of layers that should have a table of contents and have none.

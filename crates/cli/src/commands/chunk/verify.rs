@@ -19,9 +19,9 @@ use crate::render::{quantity, text};
 /// Compares an image with the root that it was made of.
 pub(super) fn run(args: &Verify, context: &Context<'_>) -> Result<ExitCode, Failure> {
     let latest = latest(args.source_date_epoch, context)?;
-    let scan = input::directory(&args.rootfs, &args.rules, args.bootc)?;
-    let components = Components::find(&scan, latest).map_err(ChunkError::from)?;
     let reference = sources::reference(&args.image, Transport::Registry, context)?;
+    let scan = input::directory(&args.rootfs, &args.rules, args.bootc, Some(&reference))?;
+    let components = Components::find(&scan, latest).map_err(ChunkError::from)?;
     let options = sources::pull_options(&args.auth, context)?;
     let differences = with_store(None, |store| {
         let (_, tree) = hull_oci::pull_tree(store, &reference, &options, &Silent)?;
