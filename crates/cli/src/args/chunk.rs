@@ -131,6 +131,12 @@ pub(crate) struct Chunk {
 
     /// When the image was made, in seconds since 1970; no time in it is later
     /// [default: $SOURCE_DATE_EPOCH, else the time of the newest package]
+    ///
+    /// Times in the image do not depend on when it is built: what a package brought keeps its time,
+    /// but none later than the package's, and what was made at its installation has the package's. All
+    /// else, and every directory, has the time 1. So compiled Python (.pyc) of files that no package
+    /// owns does not fit them any more, unless it goes by hash:
+    /// python3 -m compileall --invalidation-mode checked-hash.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) source_date_epoch: Option<i64>,
 
@@ -239,7 +245,9 @@ pub(crate) struct Report {
 /// Compare an image with the root file system it was made of
 ///
 /// Every entry is compared: type, mode, owner, attributes, time, links and
-/// content. Give the options that the image was made with. Exits with 1 if
+/// content. The time is compared with the one that hull chunk gives the entry
+/// (1 for directories and what no package owns), not with the one that it has in
+/// the root. Give the options that the image was made with. Exits with 1 if
 /// anything differs.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
