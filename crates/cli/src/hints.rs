@@ -21,6 +21,7 @@ use hull_deploy::update::UpdateError;
 use hull_disk::install::InstallError;
 use hull_oci::push::PushError;
 use hull_store::StoreError;
+use hull_store::gc::GcError;
 use hull_sys::run::RunError;
 
 use crate::environment::Environment;
@@ -230,8 +231,16 @@ fn cleanup(error: &CleanupError) -> Option<&'static str> {
         CleanupError::Machine(error) => machine(error),
         CleanupError::Esp(error) => esp(error),
         CleanupError::Store(error) => store(error),
-        CleanupError::Collect(_) => Some(FSCK),
+        CleanupError::Collect(error) => collect(error),
         CleanupError::Spool(_) => None,
+    }
+}
+
+fn collect(error: &GcError) -> Option<&'static str> {
+    match error {
+        GcError::Busy { .. } => Some("nothing is wrong with it: try again when that is done"),
+        GcError::Store(error) => store(error),
+        _ => Some(FSCK),
     }
 }
 
@@ -323,6 +332,17 @@ mod tests {
         assert_eq!(
             lines(&failure),
             ["error: /state: Permission denied (os error 13)"]
+        );
+    }
+
+    #[test]
+    fn a_store_in_use_is_not_called_damaged() {
+        let busy = CleanupError::Collect(GcError::Busy { seconds: 5 });
+        let lines = lines(&busy.into());
+        assert!(lines[0].contains("has been in use for 5 s"), "{lines:?}");
+        assert!(
+            lines[1].ends_with("try again when that is done"),
+            "{lines:?}"
         );
     }
 
