@@ -323,8 +323,8 @@ impl Ticket {
         self.part.as_ref()?.damage()
     }
 
-    /// Puts on disk that the blob came whole, if it did, for when its layer is not in the
-    /// store, or not soon. Without that record, the one before holds.
+    /// Puts on disk that the blob came whole, if it did or as soon as it has, for when its layer
+    /// is not in the store, or not soon. Without that record, the one before holds.
     pub(crate) fn record_whole(&self) {
         if let Some(part) = &self.part {
             part.record_whole().ok();

@@ -193,7 +193,8 @@ impl PartHandle {
         self.part.damage()
     }
 
-    /// Puts on disk that the blob came whole, if it did: its layer is not in the store, or not soon.
+    /// Puts on disk that the blob came whole, if it did or as soon as it has: its layer is not in
+    /// the store, or not soon.
     pub(crate) fn record_whole(&self) -> io::Result<()> {
         self.part.record_whole()
     }

@@ -56,8 +56,8 @@ pub(super) struct Part {
     file: File,
     /// So many bytes of the file are the blob's.
     kept: AtomicU64,
-    /// The blob came whole, and no record says so yet.
-    whole: Mutex<Option<Whole>>,
+    /// What there is to record once the blob is whole.
+    whole: Mutex<Unrecorded>,
     /// What was read back is not what was written: the first such error.
     damage: OnceLock<BlobError>,
     /// Set once it was removed: a reader that is about to end must not bring a record back.
@@ -82,6 +82,15 @@ pub(super) struct Whole {
     pub(super) length: u64,
     pub(super) crc: u32,
     pub(super) hasher: Hasher,
+}
+
+/// Whether the record of a whole blob can be written, and whether it is wanted.
+#[derive(Debug, Default)]
+struct Unrecorded {
+    /// The blob came whole, and no record says so yet.
+    whole: Option<Whole>,
+    /// It is to be recorded as soon as it is known to be whole.
+    wanted: bool,
 }
 
 /// The name of a blob's file. The record's has `.json` after it.
@@ -169,7 +178,7 @@ impl Part {
             boot: boot.map(str::to_owned),
             file,
             kept: AtomicU64::new(0),
-            whole: Mutex::new(None),
+            whole: Mutex::default(),
             damage: OnceLock::new(),
             removed: Mutex::new(false),
         };
@@ -273,22 +282,37 @@ impl Part {
         self.damage.get()
     }
 
-    /// Notes that the blob is whole. Whether that is worth a write to disk shows when its layer is imported.
-    pub(super) fn is_whole(&self, whole: Whole) {
-        *self.whole.lock().unwrap_or_else(PoisonError::into_inner) = Some(whole);
+    /// Notes that the blob is whole. Whether that is worth a write to disk shows when its layer
+    /// is imported; where it has shown already, that is written.
+    pub(super) fn is_whole(&self, whole: Whole) -> io::Result<()> {
+        let mut unrecorded = self.unrecorded();
+        unrecorded.whole = Some(whole);
+        if unrecorded.wanted {
+            return self.record(unrecorded);
+        }
+        Ok(())
     }
 
-    /// Records that the blob is whole, if it is.
+    /// Records that the blob is whole, if it is, or else as soon as that is known: an import
+    /// may end before the one who reads the blob has seen its end.
     pub(super) fn record_whole(&self) -> io::Result<()> {
-        let whole = self
-            .whole
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let mut unrecorded = self.unrecorded();
+        unrecorded.wanted = true;
+        self.record(unrecorded)
+    }
+
+    fn record(&self, mut unrecorded: MutexGuard<'_, Unrecorded>) -> io::Result<()> {
+        let whole = unrecorded.whole.take();
+        // Nobody waits for the disk with this lock.
+        drop(unrecorded);
         match whole {
             Some(whole) => self.checkpoint(whole.length, whole.crc, &whole.hasher),
             None => Ok(()),
         }
+    }
+
+    fn unrecorded(&self) -> MutexGuard<'_, Unrecorded> {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts on disk what was written, then that it is.

@@ -160,11 +160,13 @@ impl Spooled {
             && length <= self.part.kept()
             && length > self.recorded
         {
-            self.part.is_whole(Whole {
+            let whole = Whole {
                 length,
                 crc: self.crc.sum(),
                 hasher: hasher.clone(),
-            });
+            };
+            // Without the new record, the one before holds.
+            self.part.is_whole(whole).ok();
         }
     }
 
@@ -209,5 +211,41 @@ impl Drop for Spooled {
     /// What came of a blob is also worth keeping when its pull was cancelled.
     fn drop(&mut self) {
         self.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::Digest;
+    use crate::spool::Spool;
+
+    #[test]
+    fn a_blob_is_recorded_as_whole_also_where_that_was_wanted_before_its_end_was_seen() {
+        let temp = tempfile::tempdir().unwrap();
+        let parent = std::fs::File::open(temp.path()).unwrap();
+        let spool = Spool::create(&parent, "spool", "spool").unwrap();
+        let content = b"all of the blob";
+        let descriptor = Descriptor {
+            media_type: String::new(),
+            digest: Digest::sha256(content),
+            size: 15,
+            annotations: BTreeMap::new(),
+        };
+        let open = || Part::open(&spool.dir, &descriptor, None).unwrap().unwrap();
+        let (part, left) = open();
+        let part = Arc::new(part);
+        let rest = Box::new(io::Cursor::new(content));
+        let mut reader = Spooled::new(part.clone(), &descriptor, left, rest);
+        reader.read_exact(&mut [0; 10]).unwrap();
+        // The import has failed.
+        part.record_whole().unwrap();
+        assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 5);
+        drop(reader);
+        drop(part);
+        let (_, left) = open();
+        assert_eq!((left.hashed, left.length), (15, 15));
     }
 }
