@@ -47,7 +47,7 @@ pub(super) struct FaultCase {
 const BROKEN: &[&str] = &["broke off after", "disconnected", "reset by peer"];
 /// What it says of a server that sends too little; on a busy machine, a pause between
 /// two drops may be as long as silence.
-const IDLE: &[&str] = &["timeout", "fell silent", "next to nothing"];
+pub(crate) const IDLE: &[&str] = &["timeout", "fell silent", "next to nothing"];
 /// What it says of content that is not the right one.
 const WRONG: &[&str] = &[
     "is cut short",

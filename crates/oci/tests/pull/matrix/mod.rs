@@ -27,6 +27,7 @@ use crate::faulty::{Answer, Fault, Faulty, Request};
 use crate::image::{Recipe, TestImage, make, tar};
 use crate::local_store::{options, read};
 use crate::signatures::Signed;
+pub(crate) use faults::IDLE;
 
 const PASSWORD: &str = "hush-password";
 const TOKEN: &str = "hush-token";
