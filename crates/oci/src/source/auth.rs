@@ -541,11 +541,14 @@ mod tests {
             *) echo 'credentials not found in native keychain'; exit 1;;\nesac\n";
         let path = dir.join("docker-credential-test");
         std::fs::create_dir_all(dir).unwrap();
-        let mut file = File::create(&path).unwrap();
-        std::io::Write::write_all(&mut file, script.as_bytes()).unwrap();
-        drop(file);
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&path, mode).unwrap();
+        // Another process writes it: one that is forked from this one meanwhile, by another
+        // test, would hold it open for writing, and it could not be run.
+        hull_sys::run::Program::new("sh")
+            .args(["-ec", "cat >\"$1\"; chmod 755 \"$1\"", "sh"])
+            .arg(&path)
+            .input(script)
+            .run()
+            .unwrap();
         Helpers::In(dir.to_owned())
     }
 
