@@ -21,38 +21,22 @@ pub(crate) struct Registry<'a> {
 
 impl<'a> Registry<'a> {
     pub(crate) fn start(world: &'a World) -> Self {
-        // Another process may take the port between this and the start; then the start fails.
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let port = port.local_addr().expect("it is bound").port();
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}}}\n",
-            world.text("registry")
-        );
-        fs::write(world.at("registry.yml"), config).expect("there is room");
-        let log = |name| File::create(world.at(name)).expect("there is room");
-        let process = Command::new("docker-registry")
-            .args(["serve", &world.text("registry.yml")])
-            .stdout(Stdio::from(log("requests")))
-            .stderr(Stdio::from(log("registry.log")))
-            .spawn()
-            .expect("docker-registry is needed: apt-get install docker-registry");
-        let registry = Self {
-            world,
-            process,
-            port,
-        };
-        registry.wait();
-        registry
-    }
-
-    fn wait(&self) {
-        let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let log = fs::read_to_string(self.world.at("registry.log")).unwrap_or_default();
-            assert!(start.elapsed() < Duration::from_secs(30), "{log}");
-            thread::sleep(Duration::from_millis(20));
+        // Between the choice of a port and the start, another process may take it.
+        for _ in 0..10 {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+            let port = listener.local_addr().expect("it is bound").port();
+            drop(listener);
+            let mut process = spawn(world, port);
+            if comes_up(&mut process, port) {
+                return Self {
+                    world,
+                    process,
+                    port,
+                };
+            }
         }
+        let log = fs::read_to_string(world.at("registry.log")).unwrap_or_default();
+        panic!("docker-registry: {log}");
     }
 
     pub(crate) fn image(&self, name: &str) -> String {
@@ -129,6 +113,60 @@ impl Drop for Registry<'_> {
         self.process.kill().ok();
         self.process.wait().ok();
     }
+}
+
+fn spawn(world: &World, port: u16) -> Child {
+    let config = format!(
+        "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n\
+         storage: {{filesystem: {{rootdirectory: {}}}}}\n",
+        world.text("registry")
+    );
+    fs::write(world.at("registry.yml"), config).expect("there is room");
+    let log = |name| File::create(world.at(name)).expect("there is room");
+    Command::new("docker-registry")
+        .args(["serve", &world.text("registry.yml")])
+        .stdout(Stdio::from(log("requests")))
+        .stderr(Stdio::from(log("registry.log")))
+        .spawn()
+        .expect("docker-registry is needed: apt-get install docker-registry")
+}
+
+/// Whether it serves; not where it has ended, since another process has the port.
+fn comes_up(process: &mut Child, port: u16) -> bool {
+    let start = Instant::now();
+    while !listens(process.id(), port) {
+        if process.try_wait().expect("it is a child").is_some() {
+            return false;
+        }
+        if start.elapsed() > Duration::from_secs(60) {
+            process.kill().ok();
+            process.wait().ok();
+            panic!("docker-registry does not listen on port {port}");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+/// Whether that process listens on that port of the loopback device: another one may have
+/// taken the port.
+fn listens(process: u32, port: u16) -> bool {
+    // Of each socket: its number, its address, the peer's, its state, and its inode as the tenth.
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let (address, listening) = (format!("0100007F:{port:04X}"), "0A");
+    let sockets = table.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let is_it = fields.get(1) == Some(&&*address) && fields.get(3) == Some(&listening);
+        is_it.then(|| format!("socket:[{}]", fields[9]))
+    });
+    let sockets: Vec<_> = sockets.collect();
+    let Ok(files) = fs::read_dir(format!("/proc/{process}/fd")) else {
+        return false;
+    };
+    files.flatten().any(|file| {
+        let target = fs::read_link(file.path()).unwrap_or_default();
+        sockets.iter().any(|socket| target.as_os_str() == &**socket)
+    })
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -78,52 +78,11 @@ impl DockerRegistry {
         if !http.is_empty() {
             make_certificate(root);
         }
-        // Another process may take the port between this and the start; then the start fails.
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\n\
-             storage: {{filesystem: {{rootdirectory: TEMP/data}}}}\n\
-             http:\n  addr: 127.0.0.1:{port}\n  {http}\n{more}"
-        );
-        let config = config.replace("TEMP", root.to_str().unwrap());
-        let path = root.join("config.yml");
-        File::create(&path)
-            .unwrap()
-            .write_all(config.as_bytes())
-            .unwrap();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a server that runs beside the test"
-        )]
-        let process = std::process::Command::new("docker-registry")
-            .arg("serve")
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(File::create(root.join("log")).unwrap())
-            .spawn()
-            .expect("docker-registry is needed: apt-get install docker-registry");
-        let registry = Self {
+        let (process, port) = serve(root, http, more);
+        Self {
             process,
             port,
             temp,
-        };
-        registry.wait();
-        registry
-    }
-
-    fn wait(&self) {
-        let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let log = std::fs::read_to_string(self.temp.path().join("log")).unwrap();
-            assert!(
-                start.elapsed() < Duration::from_secs(30),
-                "docker-registry: {log}"
-            );
-            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -150,6 +109,86 @@ impl Drop for DockerRegistry {
         self.process.kill().ok();
         self.process.wait().ok();
     }
+}
+
+/// Starts it, and gives its port.
+fn serve(root: &Path, http: &str, more: &str) -> (Child, u16) {
+    // Between the choice of a port and the start, another process may take it.
+    for _ in 0..10 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let mut process = spawn(root, port, http, more);
+        if comes_up(&mut process, port) {
+            return (process, port);
+        }
+    }
+    let log = std::fs::read_to_string(root.join("log")).unwrap();
+    panic!("docker-registry: {log}");
+}
+
+fn spawn(root: &Path, port: u16, http: &str, more: &str) -> Child {
+    let config = format!(
+        "version: 0.1\nlog: {{level: error}}\n\
+         storage: {{filesystem: {{rootdirectory: TEMP/data}}}}\n\
+         http:\n  addr: 127.0.0.1:{port}\n  {http}\n{more}"
+    );
+    let config = config.replace("TEMP", root.to_str().unwrap());
+    let path = root.join("config.yml");
+    File::create(&path)
+        .unwrap()
+        .write_all(config.as_bytes())
+        .unwrap();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a server that runs beside the test"
+    )]
+    let mut registry = std::process::Command::new("docker-registry");
+    registry
+        .arg("serve")
+        .arg(&path)
+        .stdout(Stdio::null())
+        .stderr(File::create(root.join("log")).unwrap())
+        .spawn()
+        .expect("docker-registry is needed: apt-get install docker-registry")
+}
+
+/// Whether it serves; not where it has ended, since another process has the port.
+fn comes_up(process: &mut Child, port: u16) -> bool {
+    let start = Instant::now();
+    while !listens(process.id(), port) {
+        if process.try_wait().expect("it is a child").is_some() {
+            return false;
+        }
+        if start.elapsed() > Duration::from_secs(60) {
+            process.kill().ok();
+            process.wait().ok();
+            panic!("docker-registry does not listen on port {port}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+/// Whether that process listens on that port of the loopback device: another one may have
+/// taken the port.
+fn listens(process: u32, port: u16) -> bool {
+    // Of each socket: its number, its address, the peer's, its state, and its inode as the tenth.
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let (address, listening) = (format!("0100007F:{port:04X}"), "0A");
+    let sockets = table.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let is_it = fields.get(1) == Some(&&*address) && fields.get(3) == Some(&listening);
+        is_it.then(|| format!("socket:[{}]", fields[9]))
+    });
+    let sockets: Vec<_> = sockets.collect();
+    let Ok(files) = std::fs::read_dir(format!("/proc/{process}/fd")) else {
+        return false;
+    };
+    files.flatten().any(|file| {
+        let target = std::fs::read_link(file.path()).unwrap_or_default();
+        sockets.iter().any(|socket| target.as_os_str() == &**socket)
+    })
 }
 
 pub(crate) fn skopeo(arguments: &[&str]) {

@@ -1,6 +1,6 @@
 //! A registry that fails in every way is reported, and does no harm.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use hull_oci::progress::{Event, Stage};
 use hull_oci::source::{self, SourceError};
 use hull_oci::{Digest, Image, Progress, PullError, PullOptions, Reference};
 use hull_store::{Kind, gc};
+use rustix::net::{self, AddressFamily, SocketType};
 use serde_json::json;
 
 use crate::faulty::{Answer, Fault, Faulty};
@@ -348,11 +349,11 @@ fn a_denial_is_not_tried_again() {
 
 #[test]
 fn a_registry_that_is_not_there_is_named() {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    // Bound, so that nobody else gets the port; who does not listen refuses connections.
+    let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = SocketAddrV4::try_from(net::getsockname(&socket).unwrap()).unwrap();
+    let port = address.port();
     let local = LocalStore::new();
     let error = local
         .pull(&format!("127.0.0.1:{port}/debian:stable"))
