@@ -314,9 +314,13 @@ mod tests {
 
     #[test]
     fn a_program_that_does_not_end_is_killed_at_its_deadline_and_shows_what_it_printed() {
-        let error = shell("echo started; sleep 60")
-            .output(Duration::from_millis(500))
+        let error = shell("echo started; exec sleep 60")
+            .output(Duration::from_secs(5))
             .unwrap_err();
+        let VmError::TimedOut { output, .. } = &error else {
+            panic!("{error}")
+        };
+        assert_eq!(output.stdout, "started\n");
         let shown = error.to_string();
         assert!(
             shown.contains("started") && shown.contains("sleep 60"),
@@ -343,7 +347,10 @@ mod tests {
         })
         .join()
         .unwrap();
-        thread::sleep(Duration::from_millis(500));
+        let start = Instant::now();
+        while daemon.printed().is_empty() && start.elapsed() < Duration::from_secs(60) {
+            thread::sleep(POLL);
+        }
         assert!(daemon.ended().is_none());
         assert_eq!(daemon.printed(), "up\n");
         let id = daemon.child.id();
