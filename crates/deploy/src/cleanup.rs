@@ -82,19 +82,19 @@ fn plan_retention(machine: &Machine, state: &HostState) -> Result<Retention, Cle
 
 /// Removes what no boot needs and nobody asked to keep.
 ///
-/// Where the store cannot be collected, as while somebody uses it, the rest is removed
-/// before that error is given.
+/// Where the store is in use, what is in the spool stays as well: the pull that is at
+/// work may be about to go on with it.
 pub fn collect(machine: &Machine) -> Result<Cleanup, CleanupError> {
     let _lock = machine.lock()?;
     let retention = prune(machine)?;
-    let store = collect_store(machine);
+    let store = collect_store(machine)?;
     let downloads = match machine.existing_spool()? {
         Some(spool) => spool.collect(&HashSet::new(), Keep::NOTHING)?,
         None => Vec::new(),
     };
     Ok(Cleanup {
         retention,
-        store: store?,
+        store,
         downloads,
     })
 }

@@ -45,19 +45,22 @@ fn what_is_staged_is_staged_though_the_store_is_in_use_and_cannot_be_collected()
 }
 
 #[test]
-fn a_collection_of_a_store_in_use_still_removes_what_downloads_left() {
+fn a_collection_of_a_store_in_use_leaves_what_a_pull_may_go_on_with() {
     let world = World::running();
     let machine = world.machine();
     machine.spool().unwrap();
     let spool = world.path().join("root/state/spool");
     let blob = spool.join(format!("sha256-{}", "0".repeat(64)));
     image::write(&blob, b"half of a layer");
-    let _in_use = machine.store.session().unwrap();
+    let in_use = machine.store.session().unwrap();
     let error = cleanup::collect(&machine).unwrap_err();
     assert!(
         matches!(error, CleanupError::Collect(GcError::Busy { .. })),
         "{error}"
     );
+    assert_eq!(fs::read_dir(&spool).unwrap().count(), 1);
+    drop(in_use);
+    cleanup::collect(&machine).unwrap();
     assert_eq!(fs::read_dir(spool).unwrap().count(), 0);
 }
 
