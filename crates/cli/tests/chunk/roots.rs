@@ -171,6 +171,7 @@ fn the_root_that_hull_runs_in_gives_the_image_that_it_gives_from_outside() {
 fn an_image_that_goes_into_its_own_root_is_no_part_of_the_next() {
     let world = World::new();
     std::os::unix::fs::symlink("root", world.at("link")).expect("there is room");
+    std::os::unix::fs::symlink("root/late.tar", world.at("link.tar")).expect("there is room");
     let outside = run(&mut world.chunk(&world.image("outside:v1")));
     let digest = String::from_utf8_lossy(&outside.stdout);
     let digest = digest.split(' ').next().expect("a line has words");
@@ -186,8 +187,15 @@ fn an_image_that_goes_into_its_own_root_is_no_part_of_the_next() {
             "/out.tar",
             format!("docker-archive:{}", world.text("root/out.tar")),
         ),
+        (
+            "/late.tar",
+            format!("docker-archive:{}", world.text("link.tar")),
+        ),
     ];
     for (place, output) in &outputs {
+        if output.contains("link.tar") {
+            fs::File::create(world.at("link.tar")).expect("there is room");
+        }
         let note = format!("note: {place} is left out of the root: it is the image itself\n");
         for turn in 0..3 {
             let made = run(&mut world.chunk(output));

@@ -123,8 +123,7 @@ fn archive(target: &Reference) -> Option<&Path> {
 pub(super) fn there(image: &Reference) -> Option<Status> {
     let (path, kind) = match image {
         Reference::Layout(layout) => (layout.path(), OFlags::DIRECTORY),
-        // A link would be replaced by the archive.
-        other => (archive(other)?, OFlags::NOFOLLOW),
+        other => (archive(other)?, OFlags::empty()),
     };
     let flags = OFlags::PATH | OFlags::CLOEXEC | kind;
     let there = rustix::fs::open(path, flags, Mode::empty()).ok()?;
