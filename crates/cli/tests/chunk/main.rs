@@ -13,6 +13,8 @@ mod partial;
 mod registry;
 mod room;
 mod roots;
+#[path = "../../../oci/tests/serving/mod.rs"]
+mod serving;
 mod world;
 
 use std::fs;

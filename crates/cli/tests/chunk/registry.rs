@@ -2,14 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use hull_sys::run::Program;
 use serde_json::Value;
 
+use crate::serving;
 use crate::world::{World, json, run, succeed};
 
 /// A registry process, which ends with this value. Its data are in the world.
@@ -21,19 +20,12 @@ pub(crate) struct Registry<'a> {
 
 impl<'a> Registry<'a> {
     pub(crate) fn start(world: &'a World) -> Self {
-        // Between the choice of a port and the start, another process may take it.
-        for _ in 0..10 {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-            let port = listener.local_addr().expect("it is bound").port();
-            drop(listener);
-            let mut process = spawn(world, port);
-            if comes_up(&mut process, port) {
-                return Self {
-                    world,
-                    process,
-                    port,
-                };
-            }
+        if let Some((process, port)) = serving::start(|port| spawn(world, port)) {
+            return Self {
+                world,
+                process,
+                port,
+            };
         }
         let log = fs::read_to_string(world.at("registry.log")).unwrap_or_default();
         panic!("docker-registry: {log}");
@@ -129,44 +121,6 @@ fn spawn(world: &World, port: u16) -> Child {
         .stderr(Stdio::from(log("registry.log")))
         .spawn()
         .expect("docker-registry is needed: apt-get install docker-registry")
-}
-
-/// Whether it serves; not where it has ended, since another process has the port.
-fn comes_up(process: &mut Child, port: u16) -> bool {
-    let start = Instant::now();
-    while !listens(process.id(), port) {
-        if process.try_wait().expect("it is a child").is_some() {
-            return false;
-        }
-        if start.elapsed() > Duration::from_secs(60) {
-            process.kill().ok();
-            process.wait().ok();
-            panic!("docker-registry does not listen on port {port}");
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    true
-}
-
-/// Whether that process listens on that port of the loopback device: another one may have
-/// taken the port.
-fn listens(process: u32, port: u16) -> bool {
-    // Of each socket: its number, its address, the peer's, its state, and its inode as the tenth.
-    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let (address, listening) = (format!("0100007F:{port:04X}"), "0A");
-    let sockets = table.lines().filter_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let is_it = fields.get(1) == Some(&&*address) && fields.get(3) == Some(&listening);
-        is_it.then(|| format!("socket:[{}]", fields[9]))
-    });
-    let sockets: Vec<_> = sockets.collect();
-    let Ok(files) = fs::read_dir(format!("/proc/{process}/fd")) else {
-        return false;
-    };
-    files.flatten().any(|file| {
-        let target = fs::read_link(file.path()).unwrap_or_default();
-        sockets.iter().any(|socket| target.as_os_str() == &**socket)
-    })
 }
 
 #[test]

@@ -137,19 +137,30 @@ fn name(digest: &Digest) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::path::PathBuf;
 
     use super::*;
 
-    #[test]
-    fn what_has_a_blobs_name_stays_if_it_is_that_blob_and_goes_if_not() {
+    /// A layout, and where its one blob goes.
+    fn layout() -> (tempfile::TempDir, Blobs, PathBuf) {
         let temp = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(File::open(temp.path()).unwrap()).unwrap();
-        let digest = Digest::sha256(b"whole");
-        let path = temp.path().join("blobs/sha256").join(digest.to_hex());
+        let name = Digest::sha256(b"whole").to_hex();
+        let path = temp.path().join("blobs/sha256").join(name);
+        (temp, blobs, path)
+    }
+
+    fn keep_whole(blobs: &Blobs) {
+        let mut file = blobs.unnamed().unwrap();
+        file.write_all(b"whole").unwrap();
+        blobs.keep(&file, &Digest::sha256(b"whole")).unwrap();
+    }
+
+    #[test]
+    fn what_has_a_blobs_name_stays_if_it_is_that_blob_and_goes_if_not() {
+        let (_temp, blobs, path) = layout();
         let keep = || {
-            let mut file = blobs.unnamed().unwrap();
-            file.write_all(b"whole").unwrap();
-            blobs.keep(&file, &digest).unwrap();
+            keep_whole(&blobs);
             let number = rustix::fs::lstat(&path).unwrap().st_ino;
             assert_eq!(std::fs::read(&path).unwrap(), b"whole");
             assert!(!path.is_symlink());
@@ -171,15 +182,8 @@ mod tests {
 
     #[test]
     fn two_that_replace_one_blob_at_once_both_succeed() {
-        let temp = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(File::open(temp.path()).unwrap()).unwrap();
-        let digest = Digest::sha256(b"whole");
-        let path = temp.path().join("blobs/sha256").join(digest.to_hex());
-        let keep = || {
-            let mut file = blobs.unnamed().unwrap();
-            file.write_all(b"whole").unwrap();
-            blobs.keep(&file, &digest).unwrap();
-        };
+        let (_temp, blobs, path) = layout();
+        let keep = || keep_whole(&blobs);
         for _ in 0..50 {
             File::create(&path).unwrap();
             std::thread::scope(|scope| {

@@ -2,14 +2,13 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
 use hull_sys::run::Program;
 
 use crate::certificates::make_certificate;
+use crate::serving;
 
 /// A registry process with its data; both go with this value.
 pub(crate) struct DockerRegistry {
@@ -113,15 +112,8 @@ impl Drop for DockerRegistry {
 
 /// Starts it, and gives its port.
 fn serve(root: &Path, http: &str, more: &str) -> (Child, u16) {
-    // Between the choice of a port and the start, another process may take it.
-    for _ in 0..10 {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let mut process = spawn(root, port, http, more);
-        if comes_up(&mut process, port) {
-            return (process, port);
-        }
+    if let Some(serving) = serving::start(|port| spawn(root, port, http, more)) {
+        return serving;
     }
     let log = std::fs::read_to_string(root.join("log")).unwrap();
     panic!("docker-registry: {log}");
@@ -151,44 +143,6 @@ fn spawn(root: &Path, port: u16, http: &str, more: &str) -> Child {
         .stderr(File::create(root.join("log")).unwrap())
         .spawn()
         .expect("docker-registry is needed: apt-get install docker-registry")
-}
-
-/// Whether it serves; not where it has ended, since another process has the port.
-fn comes_up(process: &mut Child, port: u16) -> bool {
-    let start = Instant::now();
-    while !listens(process.id(), port) {
-        if process.try_wait().expect("it is a child").is_some() {
-            return false;
-        }
-        if start.elapsed() > Duration::from_secs(60) {
-            process.kill().ok();
-            process.wait().ok();
-            panic!("docker-registry does not listen on port {port}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    true
-}
-
-/// Whether that process listens on that port of the loopback device: another one may have
-/// taken the port.
-fn listens(process: u32, port: u16) -> bool {
-    // Of each socket: its number, its address, the peer's, its state, and its inode as the tenth.
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let (address, listening) = (format!("0100007F:{port:04X}"), "0A");
-    let sockets = table.lines().filter_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let is_it = fields.get(1) == Some(&&*address) && fields.get(3) == Some(&listening);
-        is_it.then(|| format!("socket:[{}]", fields[9]))
-    });
-    let sockets: Vec<_> = sockets.collect();
-    let Ok(files) = std::fs::read_dir(format!("/proc/{process}/fd")) else {
-        return false;
-    };
-    files.flatten().any(|file| {
-        let target = std::fs::read_link(file.path()).unwrap_or_default();
-        sockets.iter().any(|socket| target.as_os_str() == &**socket)
-    })
 }
 
 pub(crate) fn skopeo(arguments: &[&str]) {

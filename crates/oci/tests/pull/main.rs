@@ -31,6 +31,8 @@ mod push_interop;
 mod read_ahead;
 mod repair;
 mod resume;
+#[path = "../serving/mod.rs"]
+mod serving;
 mod signatures;
 mod signed_by;
 mod writable;
