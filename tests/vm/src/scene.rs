@@ -29,6 +29,15 @@ pub struct Scene {
     pub disk: PathBuf,
 }
 
+impl Drop for Scene {
+    /// Disks are large: they stay only where somebody will look at them, which is after a failure.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.place.remove_files("raw");
+        }
+    }
+}
+
 /// Where `make install DESTDIR=target/hull-root` has put hull.
 #[must_use]
 pub fn hull_root() -> PathBuf {

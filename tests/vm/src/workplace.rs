@@ -7,8 +7,8 @@ use crate::VmError;
 
 /// A fresh directory of a test's own, below `target/vm` of the repository.
 ///
-/// It stays after the test, so that logs and disks can be looked at, and is
-/// emptied when a test of the same name begins.
+/// It stays after the test, so that logs can be looked at, and after a failure
+/// the disks, and is emptied when a test of the same name begins.
 #[derive(Debug, Clone)]
 pub struct Workplace {
     directory: PathBuf,
@@ -42,6 +42,19 @@ impl Workplace {
     #[must_use]
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.directory.join(name)
+    }
+
+    /// Removes its files of this extension, as far as that can be done.
+    pub(crate) fn remove_files(&self, extension: &str) {
+        let Ok(entries) = fs::read_dir(&self.directory) else {
+            return;
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.extension().is_some_and(|found| found == extension) {
+                // What stays takes space, and nothing else.
+                drop(fs::remove_file(path));
+            }
+        }
     }
 
     pub(crate) fn subdirectory(&self, name: &str) -> Result<PathBuf, VmError> {

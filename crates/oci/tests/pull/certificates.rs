@@ -1,8 +1,9 @@
 //! Certificates for servers on this machine: one that is good, one whose time is over.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
@@ -14,16 +15,17 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-/// The files that all encrypted servers of this process share.
-static FILES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+/// What all encrypted servers of this process share, by name: a directory of it would outlive them.
+static FILES: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
     let temp = tempfile::tempdir().unwrap();
     make_certificate(temp.path());
-    temp
+    let names = ["cert", "key", "expired", "future", "authority"].map(|name| format!("{name}.pem"));
+    let read = |name: String| {
+        let bytes = std::fs::read(temp.path().join(&name)).unwrap();
+        (name, bytes)
+    };
+    names.map(read).into()
 });
-
-fn file(name: &str) -> PathBuf {
-    FILES.path().join(name)
-}
 
 /// What a server shows: its certificate, and where that is wanted, the one that has expired.
 #[derive(Debug)]
@@ -100,8 +102,8 @@ impl ResolvesServerCert for Shown {
 }
 
 fn read(name: &str) -> Arc<CertifiedKey> {
-    let certificate = CertificateDer::from_pem_file(file(name)).unwrap();
-    let key = PrivateKeyDer::from_pem_file(file("key.pem")).unwrap();
+    let certificate = CertificateDer::from_pem_slice(&FILES[name]).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(&FILES["key.pem"]).unwrap();
     let key = ring::sign::any_supported_type(&key).unwrap();
     Arc::new(CertifiedKey::new(vec![certificate], key))
 }
@@ -112,8 +114,8 @@ pub(crate) fn trust(dir: &Path, host: &str) {
     let dir = dir.join("certs.d").join(host);
     std::fs::create_dir_all(&dir).unwrap();
     for name in ["cert", "expired", "future", "authority"] {
-        let from = file(&format!("{name}.pem"));
-        std::fs::copy(from, dir.join(format!("{name}.crt"))).unwrap();
+        let mut file = File::create(dir.join(format!("{name}.crt"))).unwrap();
+        file.write_all(&FILES[&format!("{name}.pem")]).unwrap();
     }
 }
 

@@ -66,6 +66,26 @@ impl Key {
         key
     }
 
+    /// The same in a directory of its own.
+    fn copied(pair: &KeyPair) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let key = Self {
+            temp,
+            kind: pair.kind,
+        };
+        put(Path::new(&key.private()), &pair.private);
+        put(Path::new(&key.public()), &pair.public);
+        key
+    }
+
+    fn pair(&self) -> KeyPair {
+        KeyPair {
+            private: std::fs::read(self.private()).unwrap(),
+            public: std::fs::read(self.public()).unwrap(),
+            kind: self.kind,
+        }
+    }
+
     fn private(&self) -> String {
         self.temp.path().join("private.pem").display().to_string()
     }
@@ -91,6 +111,13 @@ impl Key {
         }
         openssl(&["dgst", "-sha256", "-sign", &self.private(), &path])
     }
+}
+
+/// A key pair in memory: what lives as long as the process leaves no directory behind.
+struct KeyPair {
+    private: Vec<u8>,
+    public: Vec<u8>,
+    kind: &'static str,
 }
 
 /// What a registry serves beside the image: manifests by tag, blobs, referrers.
@@ -178,16 +205,20 @@ fn signed(image: &TestImage, key: &Key, payload: Vec<u8>) -> Faulty {
 /// As cosign signs: for the repository, whose name here has a port of its own, so
 /// that the policy says which name is wanted.
 fn by_cosign(key: &Key) -> Value {
+    by_the_key_in(Path::new(&key.public()))
+}
+
+fn by_the_key_in(public: &Path) -> Value {
     json!({
         "type": "sigstoreSigned",
-        "keyPath": key.public(),
+        "keyPath": public,
         "signedIdentity": {"type": "exactRepository", "dockerRepository": "signed.example/debian"},
     })
 }
 
 /// The signature of an image as a registry serves it, for other tests.
 pub(crate) struct Signed {
-    key: Arc<Key>,
+    key: KeyPair,
     attached: Attached,
     bytes: Vec<u8>,
     /// The blob that is signed.
@@ -196,15 +227,15 @@ pub(crate) struct Signed {
 
 impl Signed {
     pub(crate) fn new(image: &TestImage) -> Self {
-        Self::by(Arc::new(Key::new("P-256")), image)
+        Self::by(&Key::new("P-256"), image)
     }
 
     /// That of another image, by the same key.
     pub(crate) fn beside(&self, image: &TestImage) -> Self {
-        Self::by(self.key.clone(), image)
+        Self::by(&Key::copied(&self.key), image)
     }
 
-    fn by(key: Arc<Key>, image: &TestImage) -> Self {
+    fn by(key: &Key, image: &TestImage) -> Self {
         let payload = payload("signed.example/debian", &image.digest());
         let mut attached = Attached::default();
         let signature = key.sign(&payload);
@@ -212,7 +243,7 @@ impl Signed {
         attached.signatures(&image.digest(), &[(payload.clone(), signature)]);
         Self {
             bytes: payload,
-            key,
+            key: key.pair(),
             attached,
             payload: digest,
         }
@@ -235,7 +266,9 @@ impl Signed {
 
     /// A policy in this directory that wants that signature.
     pub(crate) fn policy(&self, dir: &Path) -> Arc<Policy> {
-        demanding(dir, &by_cosign(&self.key)).policy.unwrap()
+        let public = dir.join("public.pem");
+        put(&public, &self.key.public);
+        demanding(dir, &by_the_key_in(&public)).policy.unwrap()
     }
 }
 
