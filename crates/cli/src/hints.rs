@@ -174,7 +174,6 @@ fn push(error: &PushError) -> Option<&'static str> {
 fn bless(error: &BlessError) -> Option<&'static str> {
     match error {
         BlessError::Machine(error) => machine(error),
-        BlessError::Cleanup(error) => cleanup(error),
         BlessError::NotBooted | BlessError::NoRecord(_) => None,
     }
 }
@@ -207,7 +206,6 @@ fn system(error: &hull_deploy::install::InstallError) -> Option<&'static str> {
 fn rollback(error: &RollbackError) -> Option<&'static str> {
     match error {
         RollbackError::Machine(error) => machine(error),
-        RollbackError::Cleanup(error) => cleanup(error),
         RollbackError::NoTarget | RollbackError::NoEntry(_) => {
             Some("`hull switch IMAGE` with the digest of an older image goes back to it")
         }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use crate::failure::Failure;
+use crate::render::text;
 
 /// Writes a result to standard output.
 ///
@@ -25,6 +26,14 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
 pub(crate) fn note(text: &str) {
     // Nobody is there to be told about it.
     writeln!(io::stderr().lock(), "{text}").ok();
+}
+
+/// The same for what came of an operation that did all that it was to do, and where
+/// something beside that did not work.
+pub(crate) fn note_if(found: Option<&str>) {
+    if let Some(text) = found {
+        note(&format!("note: {}", text::line(text)));
+    }
 }
 
 /// A value as JSON for people and programs: indented, with a final newline.

@@ -8,7 +8,7 @@ use hull_boot::record::DeploymentName;
 use hull_sys::durable;
 
 use crate::boot_options;
-use crate::cleanup::{self, CleanupError};
+use crate::cleanup::{self, Superseded};
 use crate::machine::{Machine, MachineError, doing};
 use crate::retention::Retention;
 
@@ -21,6 +21,8 @@ pub struct Blessed {
     pub entries: Vec<EntryName>,
     /// What went, since the running one is known to be good now.
     pub removed: Retention,
+    /// Why not all of that did, in a sentence. It is no reason to start this system again.
+    pub note: Option<String>,
 }
 
 /// Blessing that failed.
@@ -37,9 +39,6 @@ pub enum BlessError {
     /// The machine's disks.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// Removing what is old failed. The entry is a good one.
-    #[error("the entry is good now, but cleaning up failed: {0}")]
-    Cleanup(#[from] CleanupError),
 }
 
 /// Makes the running deployment's counted entries good ones: the new entry is
@@ -67,17 +66,21 @@ pub fn bless(machine: &Machine) -> Result<Blessed, BlessError> {
             let entry = boot_options::entry(&found.entry.title, good, &deployment, record);
             machine.esp.add_entry(good, &entry).map_err(failed)?;
         }
-        machine.esp.remove_entry(found.name).map_err(failed)?;
         entries.push(found.name);
     }
-    let removed = if entries.is_empty() {
-        Retention::default()
-    } else {
-        cleanup::prune(machine)?
-    };
+    let superseded = Superseded::by(|removed| {
+        for entry in &entries {
+            machine.esp.remove_entry(*entry)?;
+        }
+        if !entries.is_empty() {
+            *removed = cleanup::prune(machine)?;
+        }
+        Ok(())
+    });
     Ok(Blessed {
         deployment,
         entries,
-        removed,
+        removed: superseded.removed,
+        note: superseded.note,
     })
 }

@@ -106,7 +106,7 @@ pub(crate) fn collect_store(machine: &Machine) -> Result<GcPlan, CleanupError> {
     Ok(plan)
 }
 
-/// What staging a deployment made superfluous.
+/// What an operation made superfluous.
 #[derive(Debug, Default)]
 pub(crate) struct Superseded {
     /// What went.
@@ -115,19 +115,23 @@ pub(crate) struct Superseded {
     pub(crate) note: Option<String>,
 }
 
+impl Superseded {
+    /// What comes after an operation's new entry, which is in force by now. So nothing in
+    /// here fails the operation: what is not removed takes room, and no more.
+    pub(crate) fn by(remove: impl FnOnce(&mut Retention) -> Result<(), CleanupError>) -> Self {
+        let mut removed = Retention::default();
+        let note = remove(&mut removed).err().map(|error| {
+            let error = in_one_line(&error);
+            format!("not all that is old could be removed, `hull gc` does that: {error}")
+        });
+        Self { removed, note }
+    }
+}
+
 /// Removes what staging a deployment from that stream made superfluous; the caller holds
 /// the machine's lock.
-///
-/// The new entry is written by now. So nothing in here fails the operation: what is not
-/// removed takes room, and no more.
 pub(crate) fn remove_superseded(machine: &Machine, session: Session, stream: &str) -> Superseded {
-    let mut removed = Retention::default();
-    let failed = try_remove_superseded(machine, session, stream, &mut removed).err();
-    let note = failed.map(|error| {
-        let error = in_one_line(&error);
-        format!("not all that is old could be removed, `hull gc` does that: {error}")
-    });
-    Superseded { removed, note }
+    Superseded::by(|removed| try_remove_superseded(machine, session, stream, removed))
 }
 
 fn try_remove_superseded(

@@ -9,7 +9,7 @@ use hull_store::verity::{self, EnableError};
 use hull_sys::durable;
 
 use crate::boot_options;
-use crate::cleanup::{self, CleanupError};
+use crate::cleanup::{self, Superseded};
 use crate::machine::{Machine, MachineError, doing};
 
 /// What came of it.
@@ -26,6 +26,8 @@ pub enum Enabled {
     Now {
         /// The new entry.
         entry: EntryName,
+        /// Why not all that it replaces is gone, in a sentence.
+        note: Option<String>,
     },
 }
 
@@ -38,9 +40,6 @@ pub enum EnableVerityError {
     /// The store.
     #[error(transparent)]
     Enable(#[from] EnableError),
-    /// Removing the entry that does not require it.
-    #[error(transparent)]
-    Cleanup(#[from] CleanupError),
 }
 
 /// Enables fs-verity on all files of the running system; resumable. Then a new
@@ -91,6 +90,12 @@ pub fn enable(machine: &Machine, stop: &AtomicBool) -> Result<Enabled, EnableVer
     let directory = machine.deployment_dir(&found.name)?;
     durable::replace(&directory, FILE_NAME, 0o644, &record.to_json())
         .map_err(doing(format!("the record of {}", found.name)))?;
-    cleanup::prune(machine)?;
-    Ok(Enabled::Now { entry })
+    let superseded = Superseded::by(|removed| {
+        *removed = cleanup::prune(machine)?;
+        Ok(())
+    });
+    Ok(Enabled::Now {
+        entry,
+        note: superseded.note,
+    })
 }

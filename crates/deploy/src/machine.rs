@@ -40,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one waits that has something to lose: a download, which a collection takes for
 /// garbage once it is given up. Longer than anybody holds the lock who is at work.
 const DOWNLOADED_PATIENCE: Duration = Duration::from_secs(600);
+/// How long nobody wonders what is being waited for.
+const SILENT_PATIENCE: Duration = Duration::from_secs(2);
 
 // Who has downloaded holds the store and waits for the machine; a collection holds the machine
 // and waits for the store. The collection has less to lose.
@@ -184,9 +186,15 @@ impl Machine {
     }
 
     /// The same for who holds a session of the store with what was downloaded: waits for
-    /// ten minutes.
-    pub(crate) fn lock_with_download(&self) -> Result<Lock, MachineError> {
-        self.lock_within(DOWNLOADED_PATIENCE)
+    /// ten minutes, and calls `waits` where it is not done in two seconds.
+    pub(crate) fn lock_with_download(&self, waits: impl FnOnce()) -> Result<Lock, MachineError> {
+        match self.lock_within(SILENT_PATIENCE) {
+            Err(MachineError::Busy { .. }) => {
+                waits();
+                self.lock_within(DOWNLOADED_PATIENCE)
+            }
+            taken => taken,
+        }
     }
 
     /// The same, however long another operation takes.

@@ -5,7 +5,7 @@ use hull_boot::entry::{Entry, EntryName};
 use hull_boot::record::{DeploymentName, Operation};
 
 use crate::boot_options;
-use crate::cleanup::CleanupError;
+use crate::cleanup::{self, Superseded};
 use crate::history::Event;
 use crate::machine::{Machine, MachineError};
 use crate::state::HostState;
@@ -25,7 +25,16 @@ pub struct RollbackPlan {
     pub takes_back: bool,
 }
 
-/// A rollback that is not possible. Nothing was changed.
+/// What a rollback did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledBack {
+    /// What it decided on; the next boot starts it.
+    pub plan: RollbackPlan,
+    /// What did not work after that, in a sentence.
+    pub note: Option<String>,
+}
+
+/// A rollback that is not possible. The next boot starts what it would have started.
 #[derive(Debug, thiserror::Error)]
 pub enum RollbackError {
     /// There is nothing to go back to.
@@ -37,9 +46,6 @@ pub enum RollbackError {
     /// The machine's disks.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// Removing what was staged failed. The rollback is in force.
-    #[error("the rollback is queued, but what was staged could not be removed: {0}")]
-    Cleanup(#[from] CleanupError),
 }
 
 /// Decides where a rollback goes, with an entry of that order. Done twice, the second takes the first back.
@@ -88,20 +94,25 @@ pub fn plan_now(machine: &Machine) -> Result<RollbackPlan, RollbackError> {
 }
 
 /// Rolls back: the next boot starts the other deployment.
-pub fn execute(machine: &Machine) -> Result<RollbackPlan, RollbackError> {
+pub fn execute(machine: &Machine) -> Result<RolledBack, RollbackError> {
     let _lock = machine.lock()?;
     let plan = plan_now(machine)?;
-    let failed = |error| RollbackError::Machine(MachineError::Esp(error));
     machine
         .esp
         .add_entry(plan.entry, &plan.content)
-        .map_err(failed)?;
-    for entry in &plan.dropped {
-        machine.esp.remove_entry(*entry).map_err(failed)?;
-    }
-    remember(machine, &plan)?;
-    crate::cleanup::prune(machine)?;
-    Ok(plan)
+        .map_err(MachineError::Esp)?;
+    let superseded = Superseded::by(|removed| {
+        remember(machine, &plan)?;
+        for entry in &plan.dropped {
+            machine.esp.remove_entry(*entry)?;
+        }
+        *removed = cleanup::prune(machine)?;
+        Ok(())
+    });
+    Ok(RolledBack {
+        plan,
+        note: superseded.note,
+    })
 }
 
 fn remember(machine: &Machine, plan: &RollbackPlan) -> Result<(), MachineError> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hull_boot::kargs;
 use hull_boot::record::{DeploymentName, FILE_NAME, Operation, Record};
+use hull_oci::progress::Event;
 use hull_oci::source::SourceError;
 use hull_oci::spool::SpoolError;
 use hull_oci::{Image, LoadError, Progress, PullError, PullOptions, Reference, Unnamed};
@@ -293,7 +294,7 @@ pub fn update(
         // Of layers that need long for it nobody else should feel anything.
         obtained.check(&session)?;
     }
-    let outcome = take(machine, &request, &reference, session, obtained);
+    let outcome = take(machine, &request, &reference, session, obtained, progress);
     if outcome.as_ref().is_err_and(is_no_space) {
         // No name leads to the layers: what they take would stay until the next collection.
         make_room_in_store(machine);
@@ -318,8 +319,9 @@ fn take(
     reference: &Reference,
     session: Session,
     obtained: Obtained,
+    progress: &dyn Progress,
 ) -> Result<Outcome, UpdateError> {
-    let _lock = obtained.lock(machine)?;
+    let _lock = obtained.lock(machine, progress)?;
     let state = machine.observe()?;
     let now_followed = goal_reference(&state, &request.goal)?;
     if now_followed != *reference {
@@ -414,10 +416,14 @@ impl Obtained {
     }
 
     /// The machine's lock. What was downloaded just now is lost if that cannot be had.
-    fn lock(&self, machine: &Machine) -> Result<Lock, MachineError> {
+    fn lock(&self, machine: &Machine, progress: &dyn Progress) -> Result<Lock, MachineError> {
         match self {
             Self::Named(_) => machine.lock(),
-            Self::Unnamed(_) => machine.lock_with_download(),
+            Self::Unnamed(_) => machine.lock_with_download(|| {
+                progress.report(Event::Remark(
+                    "everything is downloaded; another hull is at work on this machine, and has ten minutes to end",
+                ));
+            }),
         }
     }
 

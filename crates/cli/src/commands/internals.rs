@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
-use hull_deploy::bless::{self, BlessError};
+use hull_deploy::bless;
 use hull_deploy::enable_verity::{self, Enabled};
 
 use super::{Context, completion, dump, man, this_machine};
@@ -25,14 +25,8 @@ pub(crate) fn run(args: &Internals, context: &Context<'_>) -> Result<ExitCode, F
 }
 
 fn bless() -> Result<(), Failure> {
-    let blessed = match bless::bless(&this_machine()?) {
-        // The entry is good: a failure here would reboot a system that came up.
-        Err(error @ BlessError::Cleanup(_)) => {
-            output::note(&error.to_string());
-            return Ok(());
-        }
-        blessed => blessed?,
-    };
+    let blessed = bless::bless(&this_machine()?)?;
+    output::note_if(blessed.note.as_deref());
     let name = text::shorten(&blessed.deployment.to_string());
     output::print(&match blessed.entries[..] {
         [] => format!("Deployment {name} was known to be good.\n"),
@@ -43,6 +37,9 @@ fn bless() -> Result<(), Failure> {
 fn enable_verity() -> Result<(), Failure> {
     // The unit is stopped by a signal; what is enabled by then stays so.
     let enabled = enable_verity::enable(&this_machine()?, &AtomicBool::new(false))?;
+    if let Enabled::Now { note, .. } = &enabled {
+        output::note_if(note.as_deref());
+    }
     output::print(match enabled {
         Enabled::Already => "fs-verity is required for the running system already.\n",
         Enabled::Unsupported => {

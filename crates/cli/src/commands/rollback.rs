@@ -16,7 +16,9 @@ pub(crate) fn run(args: &Rollback, context: &Context<'_>) -> Result<ExitCode, Fa
     let plan = if args.dry_run {
         rollback::plan_now(&machine)?
     } else {
-        rollback::execute(&machine)?
+        let done = rollback::execute(&machine)?;
+        output::note_if(done.note.as_deref());
+        done.plan
     };
     let found = state.deployment(&plan.deployment);
     let version = found.and_then(|found| found.record.image.version.as_deref());

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
 
 use hull_deploy::cleanup::{self, CleanupError};
 use hull_deploy::machine::MachineError;
@@ -64,32 +63,31 @@ fn a_collection_of_a_store_in_use_leaves_what_a_pull_may_go_on_with() {
     assert_eq!(fs::read_dir(spool).unwrap().count(), 0);
 }
 
-/// Says when a layer has come.
-struct WhenALayerCame(Sender<()>);
+/// Hands on what is told to people.
+struct Remarks(Sender<String>);
 
-impl Progress for WhenALayerCame {
+impl Progress for Remarks {
     fn report(&self, event: Event<'_>) {
-        if matches!(event, Event::LayerDone { .. }) {
-            self.0.send(()).unwrap();
+        if let Event::Remark(remark) = event {
+            self.0.send(remark.to_owned()).unwrap();
         }
     }
 }
 
 #[test]
-fn what_was_downloaded_waits_for_the_machine_for_longer_than_other_operations_do() {
+fn what_was_downloaded_waits_for_the_machine_for_longer_than_other_operations_do_and_says_so() {
     let world = World::upgraded();
     world.publish(&recipe("3"));
     let machine = world.machine();
     let lock = machine.lock().unwrap();
-    let (sender, layers) = channel();
+    let (sender, remarks) = channel();
     std::thread::scope(|scope| {
         let upgrade = scope.spawn(|| {
             let request = world.request(Goal::Upgrade);
-            update::update(&world.machine(), &request, &WhenALayerCame(sender))
+            update::update(&world.machine(), &request, &Remarks(sender))
         });
-        layers.recv().unwrap();
-        // It has downloaded by now, or nearly so, and begins to wait before this does.
-        std::thread::sleep(Duration::from_millis(500));
+        let remark = remarks.recv().unwrap();
+        assert!(remark.contains("another hull is at work"), "{remark}");
         let impatient = rollback::execute(&world.machine());
         assert!(
             matches!(

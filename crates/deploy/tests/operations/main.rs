@@ -11,6 +11,7 @@ mod cuts;
 mod dry_run;
 mod full_disks;
 mod image;
+mod in_force;
 mod life;
 mod policy;
 mod repair;
