@@ -28,8 +28,6 @@ pub(super) struct Layout {
     name: Option<String>,
     dir: OwnedFd,
     blobs: Blobs,
-    /// Whether what is there is whole: whoever wrote the marker saw to that.
-    is_layout: bool,
 }
 
 impl Layout {
@@ -68,7 +66,6 @@ impl Layout {
             path: path.clone(),
             dir,
             blobs,
-            is_layout,
         })
     }
 
@@ -114,12 +111,13 @@ impl Target for Layout {
         2
     }
 
-    /// Without the marker a blob may be half of a directory that was copied here, so it is read.
+    /// One that is there is read: a power cut may have left zeros in what another program wrote, and a layout may have been
+    /// copied here by half.
     fn has(&self, blob: &Descriptor) -> Result<bool, PushError> {
         self.check(&blob.digest)?;
         let has = || -> io::Result<bool> {
             let same_length = self.blobs.length(&blob.digest)? == Some(blob.size);
-            Ok(same_length && (self.is_layout || self.blobs.is_right(&blob.digest)?))
+            Ok(same_length && self.blobs.is_right(&blob.digest)?)
         };
         has().map_err(|error| self.failed(format!("the blob {}", blob.digest))(error))
     }
@@ -266,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn blobs_without_a_marker_are_believed_only_when_they_are_right() {
+    fn blobs_are_believed_only_when_they_are_right() {
         let (temp, reference) = scene();
         let document = written(b"{\"a\":1}");
         let descriptor = Descriptor {
@@ -279,17 +277,20 @@ mod tests {
             .path()
             .join("out/blobs/sha256")
             .join(document.digest.to_hex());
-        for there in [&b"{\"a\":2}"[..], b"{", &document.bytes] {
-            let layout = Layout::open(&reference).unwrap();
-            File::create(&path).unwrap().write_all(there).unwrap();
-            let has = layout.has(&descriptor).unwrap();
-            assert_eq!(has, there == document.bytes);
-            layout.put_document(&document).unwrap();
-            assert_eq!(std::fs::read(&path).unwrap(), document.bytes);
+        let finish = || Layout::open(&reference).unwrap().finish(&document, None);
+        for is_begun_only in [true, false] {
+            if !is_begun_only {
+                finish().unwrap();
+            }
+            for there in [&b"{\"a\":2}"[..], b"{", &document.bytes] {
+                let layout = Layout::open(&reference).unwrap();
+                File::create(&path).unwrap().write_all(there).unwrap();
+                let has = layout.has(&descriptor).unwrap();
+                assert_eq!(has, there == document.bytes);
+                layout.put_document(&document).unwrap();
+                assert_eq!(std::fs::read(&path).unwrap(), document.bytes);
+            }
         }
-        let layout = Layout::open(&reference).unwrap();
-        layout.finish(&document, None).unwrap();
-        assert!(Layout::open(&reference).unwrap().is_layout);
         let names = std::fs::read_dir(path.parent().unwrap()).unwrap();
         assert_eq!(names.count(), 1);
     }
