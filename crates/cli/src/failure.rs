@@ -88,6 +88,9 @@ pub(crate) enum Failure {
     /// An image that is looked at can't be understood.
     #[error(transparent)]
     Seal(Box<SealError>),
+    /// An image that is to be removed was not pulled by name.
+    #[error("{0} was not pulled by name: a deployment of this machine keeps it")]
+    Deployed(String),
     /// The layers of an image that is looked at don't fit together.
     #[error(transparent)]
     Merge(Box<MergeError>),

@@ -46,6 +46,10 @@ const STATUS: &str = "`hull status` lists the deployments";
 fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
     match failure {
         Failure::Running(error) => (running(error), FAILED),
+        Failure::Deployed(_) => (
+            Some("it goes with the deployment: `hull gc` removes those that no boot needs"),
+            FAILED,
+        ),
         Failure::Machine(error) => (machine(error), FAILED),
         Failure::Update(error) => (update(error), FAILED),
         Failure::Rollback(error) => (rollback(error), FAILED),
@@ -160,7 +164,7 @@ fn update(error: &UpdateError) -> Option<&'static str> {
 fn push(error: &PushError) -> Option<&'static str> {
     match error {
         PushError::NoImage { .. } => {
-            Some("`hull image pull` fetches it; `hull image copy` needs no store")
+            Some("`hull image list` shows what is there; `hull image pull` fetches another one")
         }
         PushError::Load(_) => Some("`hull image pull` fetches it again"),
         PushError::Upload(_) | PushError::Read { .. } | PushError::Content { .. } => {

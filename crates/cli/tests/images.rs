@@ -186,6 +186,44 @@ fn what_was_pulled_is_listed_and_can_be_pushed_by_name_and_by_digest() {
     );
 }
 
+#[test]
+fn a_pulled_image_is_removed_with_the_files_that_no_other_one_needs() {
+    let temp = tempfile::tempdir().expect("there is room");
+    let (one, digest) = layout(&temp.path().join("one"));
+    let (same, _) = layout(&temp.path().join("same"));
+    let dir = temp.path().join("store");
+    let store = ["--store", dir.to_str().expect("it is text")];
+    let run = |arguments: &[&str]| hull(&[&["image"], arguments, &store].concat());
+    let names = || run(&["list"]).lines().skip(1).count();
+    let files = || {
+        let directories = fs::read_dir(dir.join("objects")).expect("it is there");
+        let count = |entry: std::io::Result<fs::DirEntry>| {
+            fs::read_dir(entry.expect("it is there").path()).map_or(0, Iterator::count)
+        };
+        directories.map(count).sum::<usize>()
+    };
+    run(&["pull", &one]);
+    run(&["pull", &same]);
+    let before = files();
+    assert!(run(&["rm", "--dry-run", &one]).contains("would be removed"));
+    assert_eq!(names(), 2);
+    let told = run(&["rm", &one]);
+    assert!(told.contains("Other images need all"), "{told}");
+    assert_eq!((names(), files()), (1, before));
+
+    let again = [&["image", "rm"][..], &store, &[&same, &one]].concat();
+    let output = hull_with(Stdio::null(), &again);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains(&format!("has no image {one}")), "{told}");
+    // All or none.
+    assert_eq!(names(), 1);
+
+    let told = run(&["rm", &digest.to_string()]);
+    assert!(told.contains("that no other image needs"), "{told}");
+    assert_eq!((names(), files()), (0, 0));
+}
+
 /// An archive with a hard link to a file that it does not have.
 fn hard_link_to_nothing() -> Vec<u8> {
     let mut header = [0u8; 512];

@@ -99,6 +99,12 @@ pub fn collect(machine: &Machine) -> Result<Cleanup, CleanupError> {
     })
 }
 
+/// Removes what nothing in the store refers to any more; whatever a deployment has stays.
+pub fn collect_unnamed(machine: &Machine) -> Result<GcPlan, CleanupError> {
+    let _lock = machine.lock()?;
+    collect_store(machine)
+}
+
 /// Removes what nothing in the store refers to any more.
 pub(crate) fn collect_store(machine: &Machine) -> Result<GcPlan, CleanupError> {
     let plan = gc::plan(&machine.store, &[])?;

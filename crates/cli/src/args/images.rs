@@ -13,6 +13,8 @@ pub(crate) enum Image {
     Pull(Pull),
     Push(Push),
     Copy(Copy),
+    #[command(name = "rm")]
+    Remove(Remove),
 }
 
 /// Fetch an image into the store of this machine
@@ -126,6 +128,30 @@ pub(crate) struct Copy {
 
     #[command(flatten)]
     pub(crate) auth: Auth,
+}
+
+/// Remove images that were pulled by name
+///
+/// Their files go, too, unless another image or a deployment has them. The image
+/// of a deployment goes with the deployment: that is what `hull gc` is for.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  Let go of an image that will not be switched to:
+      hull image rm registry.example/os/debian:testing
+  All names of an image, by its digest:
+      hull image rm cc56a44dff47")]
+pub(crate) struct Remove {
+    /// The images: names or digests that `hull image list` has
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+
+    /// Show what would be removed, and remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) store: StoreOptions,
 }
 
 /// Which of several images is meant.

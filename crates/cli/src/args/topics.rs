@@ -26,7 +26,13 @@ const TOPICS: &[(&str, &[&str])] = &[
     ),
     (
         "Images",
-        &["image list", "image pull", "image push", "image copy"],
+        &[
+            "image list",
+            "image pull",
+            "image push",
+            "image copy",
+            "image rm",
+        ],
     ),
     ("More", &["completion", "help"]),
 ];

@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use hull_oci::manifest::Compression;
 use hull_oci::push::{self, Copied, CopyOptions, PushError};
-use hull_oci::{Digest, Policy, Reference, image};
-use hull_store::Store;
+use hull_oci::{Policy, Reference};
 
-use super::{Context, podman_storage, sources, this_machine, written};
+use super::{Context, known_images, podman_storage, sources, this_machine, written};
 use crate::args::images::{CompressFormat, Copy, Push};
 use crate::args::{Auth, Transport};
 use crate::failure::Failure;
-use crate::host_v1;
 use crate::progress::{self, Pulling};
 
 /// Copies from place to place.
@@ -51,11 +49,11 @@ pub(crate) fn push(args: &Push, context: &Context<'_>) -> Result<ExitCode, Failu
     let target = target(&args.target, context)?;
     progress::check(&args.progress)?;
     let store = sources::store(&args.store, sources::Missing::Refused)?;
-    let booted = match args.store.store {
-        None => of_deployments()?,
-        Some(_) => Vec::new(),
-    };
-    let found = find(&store, &booted, &args.image)?;
+    let mut known = known_images::pulled(&store)?;
+    if args.store.store.is_none() {
+        known.extend(known_images::of_deployments(&this_machine()?.observe()?));
+    }
+    let found = known_images::find(&known, &args.image)?;
     let options = options(&args.auth, context);
     let origin = Reference::parse(&found.name).ok();
     let shown = progress::start(&args.progress, context.environment)?;
@@ -98,86 +96,5 @@ fn options(auth: &Auth, context: &Context<'_>) -> CopyOptions {
         target: source.clone(),
         source,
         ..CopyOptions::default()
-    }
-}
-
-/// An image of a store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Known {
-    name: String,
-    digest: Digest,
-}
-
-/// The images that the machine boots.
-fn of_deployments() -> Result<Vec<Known>, Failure> {
-    let state = this_machine()?.observe()?;
-    let known = state.deployments.iter().filter_map(|deployment| {
-        let image = &deployment.record.image;
-        Some(Known {
-            name: host_v1::image_name(&image.reference),
-            digest: image.manifest_digest.parse().ok()?,
-        })
-    });
-    Ok(known.collect())
-}
-
-fn find(store: &Store, booted: &[Known], wanted: &str) -> Result<Known, Failure> {
-    let mut known: Vec<_> = image::named(store)?
-        .into_iter()
-        .map(|(name, digest)| Known { name, digest })
-        .collect();
-    known.extend_from_slice(booted);
-    choose(&known, wanted).cloned().ok_or_else(|| {
-        let names: Vec<_> = known.iter().map(|known| known.name.clone()).collect();
-        Failure::from(PushError::NoImage {
-            wanted: wanted.chars().take(300).collect(),
-            offered: match names.is_empty() {
-                true => "none".to_owned(),
-                false => names.join(", "),
-            },
-        })
-    })
-}
-
-/// By name, with or without its transport, or by digest, or by its first digits.
-fn choose<'k>(known: &'k [Known], wanted: &str) -> Option<&'k Known> {
-    let plain = wanted.trim_start_matches("docker://");
-    let tagged = Reference::parse(wanted)
-        .ok()
-        .map(|reference| sources::name(&reference));
-    let digits = wanted.trim_start_matches("sha256:");
-    let is_digest = digits.len() >= 12 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    known.iter().find(|known| {
-        known.name == plain
-            || tagged.as_ref() == Some(&known.name)
-            || (is_digest && known.digest.to_hex().starts_with(digits))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_is_found_by_name_or_digest() {
-        let digest = |n: u8| Digest::sha256(&[n]);
-        let known = [
-            Known {
-                name: "a.example/os:1".to_owned(),
-                digest: digest(1),
-            },
-            Known {
-                name: "oci:/srv/x:1".to_owned(),
-                digest: digest(2),
-            },
-        ];
-        let find = |wanted: &str| choose(&known, wanted).map(|known| known.digest);
-        assert_eq!(find("a.example/os:1"), Some(digest(1)));
-        assert_eq!(find("docker://a.example/os:1"), Some(digest(1)));
-        assert_eq!(find("oci:/srv/x:1"), Some(digest(2)));
-        assert_eq!(find(&digest(2).to_string()), Some(digest(2)));
-        assert_eq!(find(&digest(2).to_hex()[..12]), Some(digest(2)));
-        assert_eq!(find("a.example/os:2"), None);
-        assert_eq!(find("4bf5"), None);
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use hull_deploy::state::HostState;
-use hull_store::{Store, StoreError};
 use serde::Serialize;
 
+use super::known_images::{self, Known};
 use super::{sources, this_machine};
 use crate::args::images::{List, ListFormat, ListKind};
 use crate::failure::Failure;
@@ -30,10 +30,8 @@ pub(crate) fn run(args: &List) -> Result<ExitCode, Failure> {
         Some(_) => BTreeSet::new(),
     };
     if matches!(args.kind, ListKind::All | ListKind::Pulled) {
-        images.extend(pulled(&sources::store(
-            &args.store,
-            sources::Missing::Refused,
-        )?)?);
+        let store = sources::store(&args.store, sources::Missing::Refused)?;
+        images.extend(known_images::pulled(&store)?.into_iter().map(pulled));
     }
     let text = match args.format {
         ListFormat::Json => output::json(&images)?,
@@ -71,16 +69,12 @@ fn listed(state: &HostState, kind: ListKind) -> BTreeSet<Listed> {
     }
 }
 
-/// The images that were pulled by name, or by digest alone.
-fn pulled(store: &Store) -> Result<Vec<Listed>, StoreError> {
-    let named = hull_oci::image::named(store)?.into_iter();
-    Ok(named
-        .map(|(image, digest)| Listed {
-            image_type: "pulled",
-            image,
-            digest: digest.to_string(),
-        })
-        .collect())
+fn pulled(known: Known) -> Listed {
+    Listed {
+        image_type: "pulled",
+        image: known.name,
+        digest: known.digest.to_string(),
+    }
 }
 
 /// As much of a digest as `image push` wants at least, for people.

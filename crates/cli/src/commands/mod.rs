@@ -12,8 +12,10 @@ mod history;
 mod image_copy;
 mod image_list;
 mod image_pull;
+mod image_rm;
 mod install;
 mod internals;
+mod known_images;
 mod man;
 mod pin;
 mod podman_storage;
@@ -93,6 +95,7 @@ pub(crate) fn run(
         Verb::Image(Image::Pull(args)) => image_pull::run(&args, &context),
         Verb::Image(Image::Push(args)) => image_copy::push(&args, &context),
         Verb::Image(Image::Copy(args)) => image_copy::copy(&args, &context),
+        Verb::Image(Image::Remove(args)) => image_rm::run(&args),
         Verb::Completion(args) => completion::run(&args, &context),
         Verb::Help(args) => help::run(&args, &context),
         Verb::Internals(args) => internals::run(&args, &context),
