@@ -157,16 +157,18 @@ fn a_signing_subkey_signs_for_its_certificate() {
 
 #[test]
 fn a_key_that_has_expired_or_was_revoked_signs_no_more() {
-    const PAST: [&str; 2] = ["--faked-system-time", "20200101T000000"];
+    // gpg's clock goes on from there: what builds on something happens on a later day.
+    let [first, second, third] = ["20200101T000000", "20200102T000000", "20200103T000000"]
+        .map(|time| ["--faked-system-time", time]);
     let expired = Gpg::new();
-    expired.add_key("signer", &["ed25519", "sign", "1y"], &PAST);
+    expired.add_key("signer", &["ed25519", "sign", "1y"], &first);
     let revoked = Gpg::with_key("ed25519");
     let subkey = Gpg::new();
-    subkey.add_key("signer", &["ed25519", "cert", "never"], &PAST);
-    subkey.add_subkey(&["ed25519", "sign", "1y"], &PAST);
+    subkey.add_key("signer", &["ed25519", "cert", "never"], &first);
+    subkey.add_subkey(&["ed25519", "sign", "1y"], &second);
     for (gpg, options, reason) in [
-        (&expired, &PAST[..], "its key has expired"),
-        (&subkey, &PAST, "its key has expired"),
+        (&expired, &third[..], "its key has expired"),
+        (&subkey, &third, "its key has expired"),
         (&revoked, &[], "its key is revoked"),
     ] {
         let signed = Signed::new(&[gpg.sign(&right(), options)]);
