@@ -1,9 +1,11 @@
 //! A machine: QEMU with firmware, a disk, a network and a serial console.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -351,12 +353,25 @@ impl Machine {
     }
 }
 
+/// Below what the kernel gives to connections, where one that is free now may be
+/// anybody's when a machine is switched on again.
+const PORTS: std::ops::Range<u32> = 20_000..32_000;
+
+/// A port of the loopback interface that nobody listens on, another one each time.
 fn free_port() -> Result<u16, VmError> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(|source| VmError::Start {
-            program: "a listener on the loopback interface".into(),
-            source,
-        })
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let mut reason = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in PORTS {
+        let place = process::id().wrapping_mul(16) % 10_000 + LAST.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + place % (PORTS.end - PORTS.start);
+        let port = u16::try_from(port).unwrap_or(u16::MAX);
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => reason = error,
+        }
+    }
+    Err(VmError::Start {
+        program: "a listener on the loopback interface".into(),
+        source: reason,
+    })
 }

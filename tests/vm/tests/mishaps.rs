@@ -7,6 +7,7 @@
 )]
 
 use hull_vm::images::Variant;
+use hull_vm::scene::NAME;
 use hull_vm::{Machine, Scene};
 
 fn version(machine: &Machine) -> String {
@@ -23,6 +24,7 @@ fn a_machine_says_what_is_wrong_and_lives_on() {
     let mut machine = scene.boot("mishaps").unwrap();
     warns_of_a_default_that_was_set_by_hand(&machine);
     repairs_a_damaged_object(&machine);
+    lets_a_pulled_image_go_and_not_the_running_one(&scene, &machine);
     falls_back_from_a_system_that_does_not_come_up(&scene, &mut machine);
     machine.shut_down().unwrap();
 }
@@ -95,6 +97,33 @@ fn repairs_a_damaged_object(machine: &Machine) {
     );
     machine.succeed("hull fsck --repair").unwrap();
     machine.succeed("hull fsck").unwrap();
+}
+
+fn lets_a_pulled_image_go_and_not_the_running_one(scene: &Scene, machine: &Machine) {
+    let image = scene.registry.reference_inside(NAME);
+    let kept = machine.run(&format!("hull image rm {image} 2>&1")).unwrap();
+    assert!(
+        !kept.success()
+            && kept
+                .to_string()
+                .contains("a deployment of this machine keeps it"),
+        "{kept}"
+    );
+    machine
+        .succeed(&format!(
+            "hull image pull {image} && hull image list --type pulled | grep {image}"
+        ))
+        .unwrap();
+    let gone = machine.succeed(&format!("hull image rm {image}")).unwrap();
+    assert!(
+        gone.contains("Other images need all of its files"),
+        "{gone}"
+    );
+    machine
+        .succeed(&format!(
+            "hull fsck && ! hull image list --type pulled | grep {image}"
+        ))
+        .unwrap();
 }
 
 fn falls_back_from_a_system_that_does_not_come_up(scene: &Scene, machine: &mut Machine) {
