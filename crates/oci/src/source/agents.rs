@@ -1,15 +1,20 @@
 //! Connections: whom to trust, which certificate to show, which proxy to use.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use rustls_pki_types::CertificateDer;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{
+    ConnectProxyConnector, Connector, SocksConnector, TcpConnector,
+};
 use ureq::{Agent, Proxy};
 
 use super::certificates::Certificates;
 use super::error::Fault;
 use super::http::Timeouts;
 use super::proxy::Proxies;
+use super::tls::{Tls, Trusted};
 use super::trust::Trust;
 use super::url::{Scheme, Url};
 
@@ -80,27 +85,30 @@ impl Agents {
             })?),
             None => None,
         };
-        let agent = agent(self.timeouts, self.tls(kind), proxy);
+        let tls = self
+            .tls(kind)
+            .map_err(|error| Fault::Transport(format!("{url}: TLS cannot be set up: {error}")))?;
+        let agent = agent(self.timeouts, tls, proxy);
         made.insert(kind, agent.clone());
         Ok(agent)
     }
 
-    fn tls(&self, kind: Kind) -> TlsConfig {
+    /// None for what is not encrypted.
+    fn tls(&self, kind: Kind) -> Result<Option<Tls>, rustls::Error> {
         if kind.scheme == Scheme::Http {
-            return TlsConfig::default();
+            return Ok(None);
         }
         let client = self.certificates.client.clone().filter(|_| kind.own);
-        let tls = TlsConfig::builder().client_cert(client);
-        match kind.verified {
-            true => tls.root_certs(roots(&self.certificates.authorities)),
-            false => tls.disable_verification(true),
-        }
-        .build()
+        let trusted = match kind.verified {
+            true => trusted(&self.certificates.authorities),
+            false => Trusted::Anybody,
+        };
+        Tls::new(trusted, client).map(Some)
     }
 }
 
-fn agent(timeouts: Timeouts, tls: TlsConfig, proxy: Option<Proxy>) -> Agent {
-    Agent::config_builder()
+fn agent(timeouts: Timeouts, tls: Option<Tls>, proxy: Option<Proxy>) -> Agent {
+    let config = Agent::config_builder()
         .user_agent(concat!("hull/", env!("CARGO_PKG_VERSION")))
         .http_status_as_error(false)
         .max_redirects(0)
@@ -112,24 +120,26 @@ fn agent(timeouts: Timeouts, tls: TlsConfig, proxy: Option<Proxy>) -> Agent {
         .timeout_per_read(Some(timeouts.idle))
         .timeout_per_write(Some(timeouts.idle))
         .max_response_header_size(MAX_HEADER)
-        .tls_config(tls)
-        .build()
-        .new_agent()
+        .build();
+    // As ureq's own, with another TLS in the end.
+    let plain =
+        ().chain(SocksConnector::default())
+            .chain(ConnectProxyConnector::default())
+            .chain(TcpConnector::default());
+    match tls {
+        Some(tls) => Agent::with_parts(config, plain.chain(tls), DefaultResolver::default()),
+        None => Agent::with_parts(config, plain, DefaultResolver::default()),
+    }
 }
 
 /// The certificates that the system trusts, so that a company's CA counts as it
 /// does for every other program; those of Mozilla, built in, where the system
 /// has none at all (a recovery shell). And `more`.
-fn roots(more: &[Certificate<'static>]) -> RootCerts {
-    let found = rustls_native_certs::load_native_certs();
-    if found.certs.is_empty() && more.is_empty() {
-        return RootCerts::WebPki;
+fn trusted(more: &[CertificateDer<'static>]) -> Trusted {
+    let mut certificates = rustls_native_certs::load_native_certs().certs;
+    certificates.extend_from_slice(more);
+    Trusted::Authorities {
+        and_built_in: certificates.is_empty(),
+        certificates,
     }
-    let certificates: Vec<_> = found
-        .certs
-        .iter()
-        .map(|certificate| Certificate::from_der(certificate).to_owned())
-        .chain(more.iter().cloned())
-        .collect();
-    RootCerts::Specific(Arc::new(certificates))
 }

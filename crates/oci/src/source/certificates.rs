@@ -4,8 +4,12 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, parse_pem};
+use rustls::crypto::ring;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 const MAX_FILE: u64 = 1 << 20;
 
@@ -13,9 +17,9 @@ const MAX_FILE: u64 = 1 << 20;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Certificates {
     /// Trusted for this registry, beside those of the system.
-    pub(super) authorities: Vec<Certificate<'static>>,
+    pub(super) authorities: Vec<CertificateDer<'static>>,
     /// Shown to this registry alone.
-    pub(super) client: Option<ClientCert>,
+    pub(super) client: Option<Arc<CertifiedKey>>,
 }
 
 /// A directory of certificates that cannot be used.
@@ -44,6 +48,16 @@ pub enum CertificatesError {
         path: PathBuf,
         /// What should be there.
         missing: PathBuf,
+    },
+    /// A client certificate whose key is another one's, or of a kind that hull does not know.
+    #[error("{}: it cannot be used with {}: {source}", path.display(), key.display())]
+    Unusable {
+        /// The certificate.
+        path: PathBuf,
+        /// The key.
+        key: PathBuf,
+        /// Why.
+        source: rustls::Error,
     },
     /// More than one client certificate.
     #[error("{}: there are several client certificates (*.cert); which is meant?", path.display())]
@@ -86,9 +100,7 @@ impl Certificates {
                     return Err(CertificatesError::Ambiguous { path });
                 }
                 Some("cert") => {
-                    let key = partner(&path, "key")?;
-                    let chain = read_certificates(&path)?;
-                    found.client = Some(ClientCert::new_with_certs(&chain, read_key(&key)?));
+                    found.client = Some(Arc::new(read_pair(&path)?));
                 }
                 Some("key") => drop(partner(&path, "cert")?),
                 _ => {}
@@ -118,13 +130,24 @@ fn read_file(path: &Path) -> Result<Vec<u8>, CertificatesError> {
         })
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<Certificate<'static>>, CertificatesError> {
+fn read_pair(path: &Path) -> Result<CertifiedKey, CertificatesError> {
+    let key = partner(path, "key")?;
+    let pair = CertifiedKey::from_der(
+        read_certificates(path)?,
+        read_key(&key)?,
+        &ring::default_provider(),
+    );
+    pair.map_err(|source| CertificatesError::Unusable {
+        path: path.to_owned(),
+        key,
+        source,
+    })
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificatesError> {
     let bytes = read_file(path)?;
-    let certificates: Vec<_> = parse_pem(&bytes)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
+        .filter_map(Result::ok)
         .collect();
     if certificates.is_empty() {
         return Err(CertificatesError::Malformed {
@@ -135,8 +158,8 @@ fn read_certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Certifica
     Ok(certificates)
 }
 
-fn read_key(path: &Path) -> Result<PrivateKey<'static>, CertificatesError> {
-    PrivateKey::from_pem(&read_file(path)?).map_err(|_| CertificatesError::Malformed {
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificatesError> {
+    PrivateKeyDer::from_pem_slice(&read_file(path)?).map_err(|_| CertificatesError::Malformed {
         path: path.to_owned(),
         expected: "private key",
     })
@@ -179,6 +202,38 @@ mod tests {
                 .to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_certificate_with_the_key_of_another_one_is_refused_by_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("r.example");
+        std::fs::create_dir(&dir).unwrap();
+        let make = |name: &str| {
+            let file = |extension| dir.join(format!("{name}.{extension}"));
+            hull_sys::run::Program::new("openssl")
+                .package("openssl")
+                .args(["req", "-x509", "-newkey", "ec", "-nodes", "-subj", "/CN=x"])
+                .args(["-pkeyopt", "ec_paramgen_curve:P-256", "-keyout"])
+                .arg(file("key"))
+                .arg("-out")
+                .arg(file("cert"))
+                .run()
+                .unwrap();
+        };
+        make("other");
+        make("me");
+        let load = || Certificates::load(&[temp.path().to_owned()], "r.example");
+        std::fs::remove_file(dir.join("other.cert")).unwrap();
+        let other = std::fs::read_to_string(dir.join("other.key")).unwrap();
+        std::fs::remove_file(dir.join("other.key")).unwrap();
+        assert!(load().unwrap().client.is_some());
+        put(&dir.join("me.key"), &other);
+        let error = load().unwrap_err().to_string();
+        assert!(
+            error.contains("me.cert") && error.contains("me.key"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -352,7 +352,7 @@ impl Fault {
                 "; check this machine's clock. If it is right, that server needs a new certificate".to_owned()
             }
             Self::Transport(reason) if is_of_an_authority(reason) => format!(
-                "; that server shows the certificate of an authority (CA:TRUE) as its own, which hull's TLS does not take: make it one with CA:FALSE, and put that into /etc/containers/certs.d/{registry} as ca.crt"
+                "; that server shows the certificate of an authority (CA:TRUE) as its own: put this certificate into /etc/containers/certs.d/{registry} as ca.crt if it is to be trusted, or make it one with CA:FALSE"
             ),
             Self::Transport(_) | Self::NoScheme { .. } => format!(
                 "; check the network and the name. A registry whose certificate the system does not trust needs its CA as ca.crt in /etc/containers/certs.d/{registry}, or insecure = true for {registry} in /etc/containers/registries.conf.d"

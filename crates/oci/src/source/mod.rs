@@ -25,11 +25,13 @@ mod remote;
 mod retry;
 mod secret;
 mod tar_files;
+mod tls;
 mod token;
 mod trust;
 pub(crate) mod upload;
 mod url;
 mod used_up;
+mod verifier;
 
 use std::fmt;
 use std::io::{self, Read};

@@ -19,13 +19,18 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 static FILES: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
     let temp = tempfile::tempdir().unwrap();
     make_certificate(temp.path());
-    let names = ["cert", "key", "expired", "future", "authority"].map(|name| format!("{name}.pem"));
-    let read = |name: String| {
+    let names = [&["key"], &CERTIFICATES[..]].concat();
+    let read = |name| {
+        let name = format!("{name}.pem");
         let bytes = std::fs::read(temp.path().join(&name)).unwrap();
         (name, bytes)
     };
-    names.map(read).into()
+    names.into_iter().map(read).collect()
 });
+
+/// All of one key.
+pub(crate) const CERTIFICATES: [&str; 5] =
+    ["cert", "expired", "future", "authority", "old-authority"];
 
 /// What a server shows: its certificate, and where that is wanted, the one that has expired.
 #[derive(Debug)]
@@ -57,8 +62,17 @@ impl Shown {
 
     /// Only that of an authority, as `openssl req -x509` makes one.
     pub(crate) fn authority() -> Arc<Self> {
+        Self::always("authority.pem")
+    }
+
+    /// The same, whose time is over.
+    pub(crate) fn old_authority() -> Arc<Self> {
+        Self::always("old-authority.pem")
+    }
+
+    fn always(name: &str) -> Arc<Self> {
         Arc::new(Self {
-            good: read("authority.pem"),
+            good: read(name),
             expired: read("expired.pem"),
             is_expired_for: AtomicUsize::new(0),
         })
@@ -111,16 +125,21 @@ fn read(name: &str) -> Arc<CertifiedKey> {
 /// Writes a certs.d(5) in which all certificates are authorities for `host`, so that time alone
 /// tells them apart.
 pub(crate) fn trust(dir: &Path, host: &str) {
+    trust_these(dir, host, &CERTIFICATES);
+}
+
+/// The same with some of [`CERTIFICATES`].
+pub(crate) fn trust_these(dir: &Path, host: &str, names: &[&str]) {
     let dir = dir.join("certs.d").join(host);
     std::fs::create_dir_all(&dir).unwrap();
-    for name in ["cert", "expired", "future", "authority"] {
+    for name in names {
         let mut file = File::create(dir.join(format!("{name}.crt"))).unwrap();
         file.write_all(&FILES[&format!("{name}.pem")]).unwrap();
     }
 }
 
 /// Writes `cert.pem` for 127.0.0.1 with its `key.pem`; the same of 2020, `expired.pem`; and the
-/// same of 2199, `future.pem`; and the same as an authority, `authority.pem`.
+/// same of 2199, `future.pem`; and the same as an authority, `authority.pem` and `old-authority.pem`.
 pub(crate) fn make_certificate(dir: &Path) {
     Program::new("openssl")
         .package("openssl")
@@ -140,7 +159,6 @@ pub(crate) fn make_certificate(dir: &Path) {
             "/CN=test",
             "-addext",
             "subjectAltName=IP:127.0.0.1",
-            // One that is an authority too, rustls does not take for a server.
             "-addext",
             "basicConstraints=critical,CA:FALSE",
         ])
@@ -171,6 +189,13 @@ pub(crate) fn make_certificate(dir: &Path) {
         "authority",
         "20200101000000Z",
         "21990102000000Z",
+    );
+    make_by_hand(
+        dir,
+        "old-authority.pem",
+        "authority",
+        "20200101000000Z",
+        "20200102000000Z",
     );
     // As skopeo's --dest-cert-dir wants them.
     for (from, to) in [

@@ -64,16 +64,49 @@ fn a_certificate_that_has_expired_is_refused_and_said_to_have() {
     );
 }
 
-#[test]
-fn an_authority_that_shows_its_own_certificate_is_refused_with_what_to_do() {
-    let shown = Shown::authority();
+/// What comes of a pull from a server that shows this certificate, and is called `host`,
+/// where some of the certificates are trusted.
+fn pulled_from(shown: &Arc<Shown>, host: &str, trusted: &[&str]) -> Result<(), String> {
     let server = Faulty::start(three_layers("1"), Some(shown.config()), |_, _| None);
+    let name = server.image("debian:stable").replace("127.0.0.1", host);
     let temp = tempfile::tempdir().unwrap();
-    certificates::trust(temp.path(), &server.host());
-    let name = server.image("debian:stable");
+    let called = server.host().replace("127.0.0.1", host);
+    certificates::trust_these(temp.path(), &called, trusted);
     let pulled = LocalStore::new().pull_with(&name, &verifying(temp.path()));
-    let error = show(&pulled.unwrap_err());
-    assert!(error.contains("CA:FALSE"), "{error}");
+    pulled.map(drop).map_err(|error| show(&error))
+}
+
+#[test]
+fn an_authority_that_shows_its_own_certificate_is_trusted_if_that_is() {
+    pulled_from(&Shown::authority(), "127.0.0.1", &["authority"]).unwrap();
+}
+
+#[test]
+fn an_authority_that_shows_its_own_certificate_is_trusted_in_its_time_and_by_its_name_only() {
+    for (shown, host, trusted, expected) in [
+        // Others of the same key and subject.
+        (
+            Shown::authority(),
+            "127.0.0.1",
+            &["cert", "old-authority"],
+            "CA:FALSE",
+        ),
+        (
+            Shown::old_authority(),
+            "127.0.0.1",
+            &["authority", "old-authority"],
+            "certificate expired",
+        ),
+        (
+            Shown::authority(),
+            "localhost",
+            &["cert", "authority"],
+            "not valid for name",
+        ),
+    ] {
+        let error = pulled_from(&shown, host, trusted).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]
@@ -157,6 +190,29 @@ fn connect(mut stream: TcpStream, to: &str, log: &Mutex<Vec<String>>) -> Option<
     std::thread::spawn(move || std::io::copy(&mut reader, &mut up));
     std::io::copy(&mut server, &mut stream).ok()?;
     stream.shutdown(std::net::Shutdown::Both).ok()
+}
+
+#[test]
+fn what_is_encrypted_goes_through_a_proxy_as_it_is() {
+    let shown = Shown::good();
+    let server = Faulty::start(three_layers("1"), Some(shown.config()), |_, _| None);
+    let (address, log) = start_proxy(server.host());
+    let mut options = options();
+    let proxy = Some(format!("http://{address}"));
+    options.source.proxies = Proxies::new(None, proxy, None, None);
+    // Of another name, so that only who takes every certificate takes this one.
+    let name = "registry.invalid/debian:stable";
+    LocalStore::new().pull_with(name, &options).unwrap();
+    let asked = log.lock().unwrap()[0].clone();
+    assert!(
+        asked.starts_with("CONNECT registry.invalid:443 "),
+        "{asked}"
+    );
+    assert!(!server.requests().is_empty());
+
+    options.source.insecure = false;
+    let error = show(&LocalStore::new().pull_with(name, &options).unwrap_err());
+    assert!(error.contains("certificate"), "{error}");
 }
 
 #[test]
