@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod busy;
 pub mod content;
 pub mod esp;
 pub mod fat;

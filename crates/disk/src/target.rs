@@ -9,11 +9,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hull_sys::durable;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::busy::while_busy;
 use crate::filesystem::Place;
 use crate::in_use::{self, DeviceNumber, Use};
 use crate::partial::Partial;
@@ -22,6 +24,10 @@ use crate::reread::reread;
 use crate::signature::{self, Found};
 use crate::size::MIB;
 use crate::sparse;
+
+/// How long to ask for a device that nothing known uses: a child that another program is
+/// starting may have it open until then.
+const UNKNOWN_USER: Duration = Duration::from_secs(1);
 
 /// Why a target cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -295,7 +301,11 @@ impl Target {
             return Err(TargetError::IsPartition { path: path.into() });
         }
         let mut uses = in_use::of_device(number).map_err(opened)?;
-        let claim = match reopen(handle, OFlags::RDWR | OFlags::EXCL) {
+        let patience = match uses.is_empty() {
+            true => UNKNOWN_USER,
+            false => Duration::ZERO,
+        };
+        let claim = match while_busy(patience, || reopen(handle, OFlags::RDWR | OFlags::EXCL)) {
             Ok(claim) => Some(claim),
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                 if uses.is_empty() {

@@ -164,7 +164,11 @@ impl Tmpfs {
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
-        Program::new("umount").arg(self.path()).run().ok();
+        Program::new("umount")
+            .arg("--lazy")
+            .arg(self.path())
+            .run()
+            .ok();
     }
 }
 
