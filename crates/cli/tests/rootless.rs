@@ -107,6 +107,8 @@ impl World {
              cd \"$1/home\" && at=$1 && shift && exec setpriv --reuid 4242 --regid 4242 --clear-groups \
              env --ignore-environment PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=\"$at/home\" XDG_RUNTIME_DIR=\"$at/run\" \"$@\"";
         let mut unshare = Command::new("unshare");
+        // podman leaves a process behind, which ends with the first one here.
+        unshare.args(["--pid", "--fork", "--mount-proc"]);
         unshare.args(["--mount", "sh", "-e", "-c", script, "sh"]);
         unshare.arg(self.temp.path()).args(command);
         unshare.output().expect("this test needs root")

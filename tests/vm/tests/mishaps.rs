@@ -6,6 +6,8 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+use std::time::Duration;
+
 use hull_vm::images::Variant;
 use hull_vm::scene::NAME;
 use hull_vm::{Machine, Scene};
@@ -31,16 +33,18 @@ fn a_machine_says_what_is_wrong_and_lives_on() {
 
 /// The first boot replaces its own entry in the background.
 fn wait_for_the_entry_that_requires_verity(machine: &Machine) {
-    machine
-        .succeed(
+    let entry = machine
+        .run_within(
             "for second in $(seq 240); do
                  grep -lq composefs.digest=v1- /boot/loader/entries/*.conf && exit
                  sleep 1
              done
              systemctl status hull-verity --no-pager
              exit 1",
+            Duration::from_secs(900),
         )
         .unwrap();
+    assert!(entry.success(), "{entry}");
     // After the entry it writes the record, which is what `hull status` reads.
     machine
         .succeed("while systemctl is-active --quiet hull-verity; do sleep 1; done")

@@ -237,7 +237,7 @@ fn the_last_stages_of_a_containerfile_split_what_comes_before() {
          #include \"/usr/share/hull/Containerfile.custom.in\"\n";
     // While a stage waits for the one before, buildah may let the last one go first.
     let too_early = "out.oci/index.json: no such file";
-    let mut attempts = (0..10).map(|_| build(&world, containerfile));
+    let mut attempts = (0..30).map(|_| build(&world, containerfile));
     let built = attempts.find(|(done, said)| *done || !said.contains(too_early));
     let (done, said) = built.expect("one of so many is in order");
     assert!(done, "{said}");

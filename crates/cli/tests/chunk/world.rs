@@ -1,6 +1,7 @@
 //! A root file system to make images of, and hull.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,16 +32,25 @@ impl World {
     pub(crate) fn new() -> Self {
         // podman makes a name of the path, which must have small letters only.
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "hull-chunk-{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
-        let temp = tempfile::Builder::new()
-            .prefix(&name)
-            .rand_bytes(0)
-            .tempdir();
-        let temp = temp.expect("there is room");
+        let make = || {
+            let name = format!(
+                "hull-chunk-{}-{}",
+                std::process::id(),
+                COUNT.fetch_add(1, Ordering::Relaxed)
+            );
+            let mut builder = tempfile::Builder::new();
+            builder.prefix(&name).rand_bytes(0).tempdir()
+        };
+        // A run that was killed may have left one.
+        let is_there = |made: &std::io::Result<_>| {
+            let error = made.as_ref().err();
+            error.is_some_and(|error: &std::io::Error| error.kind() == ErrorKind::AlreadyExists)
+        };
+        let mut made = std::iter::repeat_with(make).skip_while(is_there);
+        let temp = made
+            .next()
+            .expect("it does not end")
+            .expect("there is room");
         let world = Self { temp };
         for directory in [
             "root/usr/bin",

@@ -508,17 +508,17 @@ mod tests {
     #[test]
     fn a_server_that_drips_is_given_up_on_and_a_slow_reader_is_not() {
         let timeouts = Timeouts {
-            idle: Duration::from_millis(50),
+            idle: Duration::from_millis(500),
             least: 1000,
             ..Timeouts::default()
         };
-        let mut dripping = Lively::new(Dripping(Duration::from_millis(10)), timeouts);
+        let mut dripping = Lively::new(Dripping(Duration::from_millis(50)), timeouts);
         let error = io::copy(&mut dripping, &mut io::sink()).unwrap_err();
         assert!(error.to_string().contains("next to nothing"), "{error}");
 
         let mut quick = Lively::new(&[7; 5][..], timeouts);
         for _ in 0..5 {
-            std::thread::sleep(Duration::from_millis(30));
+            std::thread::sleep(Duration::from_millis(200));
             assert_eq!(quick.read(&mut [0]).unwrap(), 1);
         }
     }

@@ -376,7 +376,7 @@ fn impatient() -> PullOptions {
 #[test]
 fn a_server_that_falls_silent_is_given_up_on() {
     let image = three_layers("1");
-    let silence = Fault::Silence(Duration::from_secs(30));
+    let silence = Fault::Silence(Duration::from_secs(600));
     let (digest, body) = layer(2);
     for (part, answer) in [
         ("/manifests/", Answer::status(200).cut(0, silence)),
@@ -391,7 +391,7 @@ fn a_server_that_falls_silent_is_given_up_on() {
         let start = Instant::now();
         let error = local.pull_with(&server.image("debian:stable"), &impatient());
         let error = show(&error.unwrap_err());
-        assert!(start.elapsed() < Duration::from_secs(10), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(300), "{error}");
         assert!(
             error.contains("silent") || error.contains("timeout"),
             "{error}"

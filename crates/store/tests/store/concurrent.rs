@@ -55,9 +55,14 @@ fn a_collection_beside_pulls_takes_nothing_that_they_need() {
     std::thread::scope(|scope| {
         let pulls: Vec<_> = (0..2)
             .map(|puller: u32| {
-                let store = &store;
+                let (store, collected) = (&store, &collected);
                 scope.spawn(move || {
-                    for round in 0..25 {
+                    let has_been = || collected.load(Ordering::Relaxed) > 0;
+                    for round in (0..1000).take_while(|round| *round < 25 || !has_been()) {
+                        if round % 5 == 4 {
+                            // A collection needs a moment in which neither has a session.
+                            std::thread::sleep(Duration::from_millis(50));
+                        }
                         let session = store.session().unwrap();
                         let name = format!("{puller}-{}", round % 3);
                         // Ever other contents under the same names: garbage.

@@ -31,7 +31,7 @@ fn check(cell: &Cell) {
     introduce(&dir, &bad, seat);
     let mut options = options_in(&dir, bad.port());
     if case.name.starts_with("silence") || case.name == "drips" {
-        options.source.timeouts.idle = Duration::from_millis(600);
+        options.source.timeouts.idle = Duration::from_millis(1000);
     }
     if case.is_of_registry() {
         // It hits whatever else is asked for at the same time.

@@ -187,7 +187,7 @@ fn busy(wait: &str) -> Answer {
     Answer::status(429).header("Retry-After", wait)
 }
 
-const SILENCE: Fault = Fault::Silence(Duration::from_secs(4));
+const SILENCE: Fault = Fault::Silence(Duration::from_secs(60));
 /// So slow that not even the rest of a small answer comes in the times that are tried.
 const DRIP: Fault = Fault::Drip(Duration::from_millis(200));
 
