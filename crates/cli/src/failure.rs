@@ -91,6 +91,12 @@ pub(crate) enum Failure {
     /// An image that is to be removed was not pulled by name.
     #[error("{0} was not pulled by name: a deployment of this machine keeps it")]
     Deployed(String),
+    /// The digits of a digest that was named are those of several images.
+    #[error("{0} is the beginning of several images' digests")]
+    SeveralImages(String),
+    /// A name leads to another image than it did when the command began.
+    #[error("{0} leads to another image by now: something else is at work in the store")]
+    ImageChanged(String),
     /// The layers of an image that is looked at don't fit together.
     #[error(transparent)]
     Merge(Box<MergeError>),

@@ -46,6 +46,14 @@ const STATUS: &str = "`hull status` lists the deployments";
 fn advice(failure: &Failure) -> (Option<&'static str>, u8) {
     match failure {
         Failure::Running(error) => (running(error), FAILED),
+        Failure::SeveralImages(_) => (
+            Some("`hull image list --format json` has all digits"),
+            FAILED,
+        ),
+        Failure::ImageChanged(_) => (
+            Some("`hull image list` shows what is there now; try again"),
+            FAILED,
+        ),
         Failure::Deployed(_) => (
             Some("it goes with the deployment: `hull gc` removes those that no boot needs"),
             FAILED,

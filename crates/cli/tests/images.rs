@@ -208,7 +208,10 @@ fn a_pulled_image_is_removed_with_the_files_that_no_other_one_needs() {
     assert!(run(&["rm", "--dry-run", &one]).contains("would be removed"));
     assert_eq!(names(), 2);
     let told = run(&["rm", &one]);
-    assert!(told.contains("Other images need all"), "{told}");
+    assert!(
+        told.contains("Other images or deployments need all"),
+        "{told}"
+    );
     assert_eq!((names(), files()), (1, before));
 
     let again = [&["image", "rm"][..], &store, &[&same, &one]].concat();
@@ -220,7 +223,7 @@ fn a_pulled_image_is_removed_with_the_files_that_no_other_one_needs() {
     assert_eq!(names(), 1);
 
     let told = run(&["rm", &digest.to_string()]);
-    assert!(told.contains("that no other image needs"), "{told}");
+    assert!(told.contains("that nothing needs any more"), "{told}");
     assert_eq!((names(), files()), (0, 0));
 }
 

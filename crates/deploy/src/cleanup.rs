@@ -8,7 +8,7 @@ use std::time::Duration;
 use hull_boot::esp::{self, EspError};
 use hull_boot::record::{BootFile, DeploymentName};
 use hull_oci::spool::{Keep, Leftover, SpoolError};
-use hull_store::gc::{self, GcError, GcPlan};
+use hull_store::gc::{self, Collected, GcError, GcPlan};
 use hull_store::{Kind, Session, StoreError};
 use hull_sys::durable;
 
@@ -100,9 +100,10 @@ pub fn collect(machine: &Machine) -> Result<Cleanup, CleanupError> {
 }
 
 /// Removes what nothing in the store refers to any more; whatever a deployment has stays.
-pub fn collect_unnamed(machine: &Machine) -> Result<GcPlan, CleanupError> {
+pub fn collect_unnamed(machine: &Machine) -> Result<Collected, CleanupError> {
     let _lock = machine.lock()?;
-    collect_store(machine)
+    let plan = gc::plan(&machine.store, &[])?;
+    Ok(gc::execute(&machine.store, &plan, COLLECT_PATIENCE)?)
 }
 
 /// Removes what nothing in the store refers to any more.

@@ -216,14 +216,29 @@ pub fn name_ref(name: &str) -> Option<String> {
     (encoded.len() <= MAX_NAME && !encoded.starts_with('.')).then(|| format!("{NAMED}{encoded}"))
 }
 
-/// The images that were pulled by name, with the digests of their manifests, sorted.
-/// Those that were pulled without one have their digest for a name.
-pub fn named(store: &Store) -> Result<Vec<(String, Digest)>, StoreError> {
+/// An image that was pulled by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Its name, or its digest where it was pulled without one.
+    pub name: String,
+    /// The reference in the store that keeps it.
+    pub reference: String,
+    /// The digest of its manifest.
+    pub digest: Digest,
+}
+
+/// The images that were pulled by name, sorted.
+pub fn named(store: &Store) -> Result<Vec<Named>, StoreError> {
     let refs = store.refs(Kind::Stream)?;
-    let images = refs.iter().filter_map(|(reference, stream)| {
+    let images = refs.into_iter().filter_map(|(reference, stream)| {
         let name = reference.strip_prefix(NAMED)?;
         let digest = stream.strip_prefix("oci-manifest-")?.parse().ok()?;
-        Some((name.replace("%2F", "/").replace("%25", "%"), digest))
+        let name = name.replace("%2F", "/").replace("%25", "%");
+        Some(Named {
+            name,
+            reference,
+            digest,
+        })
     });
     Ok(images.collect())
 }

@@ -120,7 +120,7 @@ fn lets_a_pulled_image_go_and_not_the_running_one(scene: &Scene, machine: &Machi
         .unwrap();
     let gone = machine.succeed(&format!("hull image rm {image}")).unwrap();
     assert!(
-        gone.contains("Other images need all of its files"),
+        gone.contains("Other images or deployments need all of its files"),
         "{gone}"
     );
     machine

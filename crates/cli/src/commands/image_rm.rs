@@ -7,8 +7,8 @@ use std::time::Duration;
 use hull_deploy::cleanup::{self, CleanupError};
 use hull_deploy::machine::Machine;
 use hull_oci::image;
-use hull_store::gc::{self, GcPlan};
-use hull_store::{Kind, Store};
+use hull_store::gc::{self, Collected};
+use hull_store::{Kind, Session, Store};
 
 use super::known_images::{self, Known};
 use super::{sources, this_machine};
@@ -27,18 +27,16 @@ pub(crate) fn run(args: &Remove) -> Result<ExitCode, Failure> {
         Some(_) => None,
     };
     let store = sources::store(&args.store, sources::Missing::Refused)?;
+    // No collection takes away what was found.
+    let session = store.session()?;
     let pulled = known_images::pulled(&store)?;
     let images = chosen(&pulled, &args.images, machine.as_ref())?;
     if args.dry_run {
         tell(&images, "would be removed")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let session = store.session()?;
-    for name in images
-        .iter()
-        .filter_map(|found| image::name_ref(&found.name))
-    {
-        session.remove_ref(Kind::Stream, &name)?;
+    for found in &images {
+        let_go(&session, found)?;
     }
     // A collection wants the store to itself.
     drop(session);
@@ -51,6 +49,19 @@ pub(crate) fn run(args: &Remove) -> Result<ExitCode, Failure> {
         ))),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A pull may have led the name to another image since it was looked up.
+fn let_go(session: &Session, found: &Known) -> Result<(), Failure> {
+    let Some(reference) = &found.reference else {
+        return Ok(());
+    };
+    match session.store().find_ref(Kind::Stream, reference)? {
+        Some(leads_to) if leads_to != image::manifest_stream(&found.digest) => {
+            Err(Failure::ImageChanged(found.name.clone()))
+        }
+        _ => Ok(session.remove_ref(Kind::Stream, reference)?),
+    }
 }
 
 /// All are there, or none is let go.
@@ -78,13 +89,11 @@ fn chosen<'p>(
     Ok(images)
 }
 
-fn collect(store: &Store, machine: Option<&Machine>) -> Result<GcPlan, CleanupError> {
-    if let Some(machine) = machine {
-        return cleanup::collect_unnamed(machine);
+fn collect(store: &Store, machine: Option<&Machine>) -> Result<Collected, CleanupError> {
+    match machine {
+        Some(machine) => cleanup::collect_unnamed(machine),
+        None => Ok(gc::execute(store, &gc::plan(store, &[])?, PATIENCE)?),
     }
-    let plan = gc::plan(store, &[])?;
-    gc::execute(store, &plan, PATIENCE)?;
-    Ok(plan)
 }
 
 fn tell(images: &[&Known], verb: &str) -> Result<(), Failure> {
@@ -98,14 +107,14 @@ fn tell(images: &[&Known], verb: &str) -> Result<(), Failure> {
     output::print(&lines.collect::<String>())
 }
 
-fn freed(collected: &GcPlan) -> String {
-    let files = u64::try_from(collected.objects.len()).unwrap_or(u64::MAX);
+fn freed(collected: &Collected) -> String {
+    let files = u64::try_from(collected.objects).unwrap_or(u64::MAX);
     match files {
-        0 => "Other images need all of its files.\n".to_owned(),
+        0 => "Other images or deployments need all of its files.\n".to_owned(),
         _ => format!(
-            "{} ({}) that no other image needs went with it.\n",
+            "{} ({}) that nothing needs any more went with it.\n",
             quantity::count(files, "file", "files"),
-            quantity::bytes(collected.bytes())
+            quantity::bytes(collected.bytes)
         ),
     }
 }

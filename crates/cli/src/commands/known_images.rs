@@ -14,12 +14,18 @@ use crate::host_v1;
 pub(crate) struct Known {
     pub(crate) name: String,
     pub(crate) digest: Digest,
+    /// What keeps it under that name; none for the image of a deployment.
+    pub(crate) reference: Option<String>,
 }
 
 /// Those that were pulled by name, or by digest alone.
 pub(crate) fn pulled(store: &Store) -> Result<Vec<Known>, StoreError> {
-    let named = image::named(store)?.into_iter();
-    Ok(named.map(|(name, digest)| Known { name, digest }).collect())
+    let known = image::named(store)?.into_iter().map(|found| Known {
+        name: found.name,
+        digest: found.digest,
+        reference: Some(found.reference),
+    });
+    Ok(known.collect())
 }
 
 /// Those that the machine boots.
@@ -29,6 +35,7 @@ pub(crate) fn of_deployments(state: &HostState) -> Vec<Known> {
         Some(Known {
             name: host_v1::image_name(&image.reference),
             digest: image.manifest_digest.parse().ok()?,
+            reference: None,
         })
     });
     known.collect()
@@ -36,34 +43,49 @@ pub(crate) fn of_deployments(state: &HostState) -> Vec<Known> {
 
 /// The one that is meant: by name, with or without its transport, or by digest, or by its first digits.
 pub(crate) fn find<'k>(known: &'k [Known], wanted: &str) -> Result<&'k Known, Failure> {
-    choose(known, wanted).ok_or_else(|| {
-        let names: Vec<_> = known.iter().map(|known| known.name.clone()).collect();
-        Failure::from(PushError::NoImage {
-            wanted: wanted.chars().take(300).collect(),
-            offered: match names.is_empty() {
-                true => "none".to_owned(),
-                false => names.join(", "),
-            },
-        })
-    })
+    let found = find_all(known, wanted)?;
+    // There is one at least.
+    found.into_iter().next().ok_or_else(|| none(known, wanted))
 }
 
-/// All that are meant: the one of that name, or all names of that digest.
+/// The one of that name, or all names of the image with that digest. There is one at least.
 pub(crate) fn find_all<'k>(known: &'k [Known], wanted: &str) -> Result<Vec<&'k Known>, Failure> {
-    let found = find(known, wanted)?;
-    if is_named(found, wanted) {
-        return Ok(vec![found]);
-    }
-    let same = known.iter().filter(|other| other.digest == found.digest);
-    Ok(same.collect())
-}
-
-fn choose<'k>(known: &'k [Known], wanted: &str) -> Option<&'k Known> {
     let digits = wanted.trim_start_matches("sha256:");
     let is_digest = digits.len() >= 12 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    known.iter().find(|known| {
-        is_named(known, wanted) || (is_digest && known.digest.to_hex().starts_with(digits))
+    let found: Vec<_> = match is_digest {
+        true => known
+            .iter()
+            .filter(|known| known.digest.to_hex().starts_with(digits))
+            .collect(),
+        false => known
+            .iter()
+            .find(|known| is_named(known, wanted))
+            .into_iter()
+            .collect(),
+    };
+    match &found[..] {
+        [] => Err(none(known, wanted)),
+        [first, more @ ..] if more.iter().any(|other| other.digest != first.digest) => {
+            Err(Failure::SeveralImages(short(wanted)))
+        }
+        _ => Ok(found),
+    }
+}
+
+fn none(known: &[Known], wanted: &str) -> Failure {
+    let names: Vec<_> = known.iter().map(|known| known.name.clone()).collect();
+    Failure::from(PushError::NoImage {
+        wanted: short(wanted),
+        offered: match names.is_empty() {
+            true => "none".to_owned(),
+            false => names.join(", "),
+        },
     })
+}
+
+/// What was typed, as far as an error shows it.
+fn short(wanted: &str) -> String {
+    wanted.chars().take(300).collect()
 }
 
 fn is_named(known: &Known, wanted: &str) -> bool {
@@ -78,20 +100,22 @@ fn is_named(known: &Known, wanted: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn known(name: &str, digest: Digest) -> Known {
+        Known {
+            name: name.to_owned(),
+            digest,
+            reference: None,
+        }
+    }
+
     #[test]
     fn an_image_is_found_by_name_or_digest() {
         let digest = |n: u8| Digest::sha256(&[n]);
         let known = [
-            Known {
-                name: "a.example/os:1".to_owned(),
-                digest: digest(1),
-            },
-            Known {
-                name: "oci:/srv/x:1".to_owned(),
-                digest: digest(2),
-            },
+            known("a.example/os:1", digest(1)),
+            known("oci:/srv/x:1", digest(2)),
         ];
-        let find = |wanted: &str| choose(&known, wanted).map(|known| known.digest);
+        let find = |wanted: &str| find(&known, wanted).ok().map(|known| known.digest);
         assert_eq!(find("a.example/os:1"), Some(digest(1)));
         assert_eq!(find("docker://a.example/os:1"), Some(digest(1)));
         assert_eq!(find("oci:/srv/x:1"), Some(digest(2)));
@@ -103,13 +127,28 @@ mod tests {
 
     #[test]
     fn a_digest_means_all_of_its_names_and_a_name_itself_alone() {
-        let known = ["a.example/os:1", "b.example/os:1"].map(|name| Known {
-            name: name.to_owned(),
-            digest: Digest::sha256(b"the same"),
-        });
+        let digest = Digest::sha256(b"the same");
+        let unnamed = digest.to_string();
+        let known = ["a.example/os:1", &unnamed, "z.example/os:1"].map(|name| known(name, digest));
         let count = |wanted: &str| find_all(&known, wanted).unwrap().len();
-        assert_eq!(count("b.example/os:1"), 1);
-        assert_eq!(count(&known[0].digest.to_string()), 2);
+        assert_eq!(count("z.example/os:1"), 1);
+        assert_eq!(count(&unnamed), 3);
+        assert_eq!(count(&digest.to_hex()[..12]), 3);
         assert!(find_all(&known, "c.example/os:1").is_err());
+    }
+
+    #[test]
+    fn digits_of_several_images_mean_none_of_them() {
+        let digest = |last: &str| format!("sha256:{}{last}", "a".repeat(63)).parse().unwrap();
+        let known = [
+            known("a.example/os:1", digest("1")),
+            known("b.example/os:1", digest("2")),
+        ];
+        let error = find_all(&known, &"a".repeat(12)).unwrap_err();
+        assert!(matches!(error, Failure::SeveralImages(_)), "{error}");
+        assert_eq!(
+            find_all(&known, &format!("{}2", "a".repeat(63))).unwrap(),
+            [&known[1]]
+        );
     }
 }
