@@ -30,8 +30,8 @@ pub struct RollbackPlan {
 pub struct RolledBack {
     /// What it decided on; the next boot starts it.
     pub plan: RollbackPlan,
-    /// What did not work after that, in a sentence.
-    pub note: Option<String>,
+    /// What did not work after that, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// A rollback that is not possible. The next boot starts what it would have started.
@@ -101,17 +101,18 @@ pub fn execute(machine: &Machine) -> Result<RolledBack, RollbackError> {
         .esp
         .add_entry(plan.entry, &plan.content)
         .map_err(MachineError::Esp)?;
+    let unremembered = remember(machine, &plan).err();
     let superseded = Superseded::by(|removed| {
-        remember(machine, &plan)?;
         for entry in &plan.dropped {
             machine.esp.remove_entry(*entry)?;
         }
         *removed = cleanup::prune(machine)?;
         Ok(())
     });
+    let unremembered = unremembered.map(|error| format!("the history lacks it: {error}"));
     Ok(RolledBack {
         plan,
-        note: superseded.note,
+        notes: unremembered.into_iter().chain(superseded.note).collect(),
     })
 }
 

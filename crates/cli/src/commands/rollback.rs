@@ -17,7 +17,9 @@ pub(crate) fn run(args: &Rollback, context: &Context<'_>) -> Result<ExitCode, Fa
         rollback::plan_now(&machine)?
     } else {
         let done = rollback::execute(&machine)?;
-        output::note_if(done.note.as_deref());
+        for note in &done.notes {
+            output::note_if(Some(note));
+        }
         done.plan
     };
     let found = state.deployment(&plan.deployment);

@@ -25,7 +25,7 @@ fn a_rollback_is_in_force_though_what_is_old_cannot_be_removed() {
     let world = World::upgraded();
     obstruct(&world);
     let done = rollback::execute(&world.machine()).unwrap();
-    says_what_to_do(done.note.as_ref());
+    says_what_to_do(done.notes.first());
     assert_eq!(world.next_version(), "1");
     assert_eq!(world.machine().history().unwrap().len(), 3);
 }
