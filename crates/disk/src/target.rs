@@ -308,6 +308,8 @@ impl Target {
         let claim = match while_busy(patience, || reopen(handle, OFlags::RDWR | OFlags::EXCL)) {
             Ok(claim) => Some(claim),
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                // It may have been mounted meanwhile.
+                uses = in_use::of_device(number).map_err(opened)?;
                 if uses.is_empty() {
                     uses.push(Use::Claimed);
                 }
