@@ -14,7 +14,7 @@ use super::certificates::Certificates;
 use super::error::Fault;
 use super::http::Timeouts;
 use super::proxy::Proxies;
-use super::tls::{Tls, Trusted};
+use super::tls::{Settings, Tls, Trusted};
 use super::trust::Trust;
 use super::url::{Scheme, Url};
 
@@ -93,21 +93,25 @@ impl Agents {
         Ok(agent)
     }
 
-    /// None for what is not encrypted.
-    fn tls(&self, kind: Kind) -> Result<Option<Tls>, rustls::Error> {
-        if kind.scheme == Scheme::Http {
-            return Ok(None);
-        }
-        let client = self.certificates.client.clone().filter(|_| kind.own);
-        let trusted = match kind.verified {
-            true => trusted(&self.certificates.authorities),
-            false => Trusted::Anybody,
+    /// What is the registry's own is not for a proxy; and neither is it that anybody is taken for it.
+    fn tls(&self, kind: Kind) -> Result<Tls, rustls::Error> {
+        let server = || {
+            let client = self.certificates.client.clone().filter(|_| kind.own);
+            let trusted = match kind.verified {
+                true => trusted(&self.certificates.authorities),
+                false => Trusted::Anybody,
+            };
+            Settings::new(trusted, client)
         };
-        Tls::new(trusted, client).map(Some)
+        let proxy = || Settings::new(trusted(&[]), None);
+        Ok(Tls {
+            server: (kind.scheme == Scheme::Https).then(server).transpose()?,
+            proxy: kind.proxied.then(proxy).transpose()?,
+        })
     }
 }
 
-fn agent(timeouts: Timeouts, tls: Option<Tls>, proxy: Option<Proxy>) -> Agent {
+fn agent(timeouts: Timeouts, tls: Tls, proxy: Option<Proxy>) -> Agent {
     let config = Agent::config_builder()
         .user_agent(concat!("hull/", env!("CARGO_PKG_VERSION")))
         .http_status_as_error(false)
@@ -122,14 +126,12 @@ fn agent(timeouts: Timeouts, tls: Option<Tls>, proxy: Option<Proxy>) -> Agent {
         .max_response_header_size(MAX_HEADER)
         .build();
     // As ureq's own, with another TLS in the end.
-    let plain =
+    let connector =
         ().chain(SocksConnector::default())
             .chain(ConnectProxyConnector::default())
-            .chain(TcpConnector::default());
-    match tls {
-        Some(tls) => Agent::with_parts(config, plain.chain(tls), DefaultResolver::default()),
-        None => Agent::with_parts(config, plain, DefaultResolver::default()),
-    }
+            .chain(TcpConnector::default())
+            .chain(tls);
+    Agent::with_parts(config, connector, DefaultResolver::default())
 }
 
 /// The certificates that the system trusts, so that a company's CA counts as it

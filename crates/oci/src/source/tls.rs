@@ -12,6 +12,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName};
 use ureq::Error;
 use ureq::http::Uri;
+use ureq::unversioned::transport::time::{Duration, Instant};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
     TransportAdapter,
@@ -31,13 +32,11 @@ pub(super) enum Trusted {
     Anybody,
 }
 
-/// Encrypts connections to servers whose address begins with `https:`.
-#[derive(Debug)]
-pub(super) struct Tls {
-    config: Arc<ClientConfig>,
-}
+/// How to speak with servers of a kind.
+#[derive(Debug, Clone)]
+pub(super) struct Settings(Arc<ClientConfig>);
 
-impl Tls {
+impl Settings {
     /// Trusts `trusted`, and shows `client` to servers that ask for a certificate.
     pub(super) fn new(
         trusted: Trusted,
@@ -67,9 +66,28 @@ impl Tls {
             }
             None => config.with_no_client_auth(),
         };
-        Ok(Self {
-            config: Arc::new(config),
-        })
+        Ok(Self(Arc::new(config)))
+    }
+}
+
+/// Encrypts connections to what has an address that begins with `https:`: the server, or a proxy on the way
+/// there, which is somebody else.
+#[derive(Debug)]
+pub(super) struct Tls {
+    /// None where the server is spoken to in the clear.
+    pub(super) server: Option<Settings>,
+    /// None where there is no proxy.
+    pub(super) proxy: Option<Settings>,
+}
+
+impl Tls {
+    /// ureq goes to a proxy by way of all connectors, and leaves the proxy out of the configuration then.
+    fn settings(&self, details: &ConnectionDetails<'_>) -> Result<&Settings, Error> {
+        let settings = match details.config.proxy() {
+            None if self.proxy.is_some() => &self.proxy,
+            _ => &self.server,
+        };
+        settings.as_ref().ok_or(Error::TlsRequired)
     }
 }
 
@@ -88,10 +106,11 @@ impl<In: Transport> Connector<In> for Tls {
             return Ok(Some(Either::A(plain)));
         }
         let name = server_name(details.uri)?;
+        let Settings(settings) = self.settings(details)?;
         let mut connection =
-            ClientConnection::new(self.config.clone(), name).map_err(io::Error::other)?;
+            ClientConnection::new(settings.clone(), name).map_err(io::Error::other)?;
         let mut socket = TransportAdapter::new(plain, details.current_time.clone());
-        socket.set_timeout(details.timeout);
+        socket.set_timeout(left(details));
         // The handshake.
         connection.complete_io(&mut socket)?;
         let config = details.config;
@@ -100,6 +119,18 @@ impl<In: Transport> Connector<In> for Tls {
             stream: StreamOwned::new(connection, socket),
         })))
     }
+}
+
+/// The time for the whole connection without what it has taken so far.
+fn left(details: &ConnectionDetails<'_>) -> NextTimeout {
+    let mut timeout = details.timeout;
+    if let (Duration::Exact(after), Instant::Exact(begun), Instant::Exact(now)) =
+        (timeout.after, details.now, (details.current_time)())
+    {
+        let taken = now.saturating_duration_since(begun);
+        timeout.after = Duration::Exact(after.saturating_sub(taken));
+    }
+    timeout
 }
 
 fn server_name(uri: &Uri) -> Result<ServerName<'static>, Error> {

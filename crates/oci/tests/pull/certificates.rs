@@ -93,7 +93,19 @@ impl Shown {
 
     /// What a server needs. No session goes on with what an earlier connection proved.
     pub(crate) fn config(self: &Arc<Self>) -> Arc<ServerConfig> {
-        let mut config = ServerConfig::builder()
+        self.config_for(rustls::ALL_VERSIONS)
+    }
+
+    /// The same of a server that knows TLS up to 1.2.
+    pub(crate) fn old_config(self: &Arc<Self>) -> Arc<ServerConfig> {
+        self.config_for(&[&rustls::version::TLS12])
+    }
+
+    fn config_for(
+        self: &Arc<Self>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::builder_with_protocol_versions(versions)
             .with_no_client_auth()
             .with_cert_resolver(self.clone());
         config.session_storage = Arc::new(NoServerSessionStorage {});

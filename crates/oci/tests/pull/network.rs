@@ -193,6 +193,60 @@ fn connect(mut stream: TcpStream, to: &str, log: &Mutex<Vec<String>>) -> Option<
 }
 
 #[test]
+fn a_registry_that_speaks_tls_1_2_is_pulled_from() {
+    let shown = Shown::good();
+    let server = Faulty::start(three_layers("1"), Some(shown.old_config()), |_, _| None);
+    let temp = tempfile::tempdir().unwrap();
+    certificates::trust(temp.path(), &server.host());
+    let name = server.image("debian:stable");
+    LocalStore::new()
+        .pull_with(&name, &verifying(temp.path()))
+        .unwrap();
+}
+
+#[test]
+fn a_proxy_that_is_to_be_spoken_to_in_secret_hears_nothing_in_the_clear() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut first = [0];
+            let count = std::io::Read::read(&mut stream, &mut first).unwrap_or(0);
+            sender.send(first[..count].to_vec()).ok();
+        }
+    });
+    let mut options = options();
+    let proxy = Some(format!("https://user:hush@{address}"));
+    options.source.proxies = Proxies::new(None, None, proxy, None);
+    // Neither with TLS behind it, nor without, nor where anybody is taken for the registry.
+    for insecure in [true, false] {
+        options.source.insecure = insecure;
+        let pulled = LocalStore::new().pull_with("registry.invalid/debian:stable", &options);
+        let error = show(&pulled.unwrap_err());
+        assert!(!error.contains("hush"), "{error}");
+    }
+    let heard: Vec<_> = heard.try_iter().collect();
+    assert!(!heard.is_empty());
+    // 22 begins a handshake.
+    assert!(heard.iter().all(|first| *first == [22]), "{heard:?}");
+}
+
+#[test]
+fn an_encrypted_proxy_is_verified_whatever_the_registry_is() {
+    // A proxy whose certificate nobody trusts.
+    let shown = Shown::good();
+    let server = Faulty::start(three_layers("1"), Some(shown.config()), |_, _| None);
+    let mut options = options();
+    let proxy = Some(format!("https://{}", server.host()));
+    options.source.proxies = Proxies::new(None, None, proxy, None);
+    let pulled = LocalStore::new().pull_with("registry.invalid/debian:stable", &options);
+    let error = show(&pulled.unwrap_err());
+    assert!(error.contains("certificate"), "{error}");
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
 fn what_is_encrypted_goes_through_a_proxy_as_it_is() {
     let shown = Shown::good();
     let server = Faulty::start(three_layers("1"), Some(shown.config()), |_, _| None);
