@@ -55,3 +55,17 @@ fn an_upgrade_is_staged_though_what_is_old_cannot_be_removed() {
     says_what_to_do(staged.notes.last());
     assert_eq!(world.next_version(), "2");
 }
+
+#[test]
+fn a_rollback_that_the_history_lacks_is_in_force_and_said_to_be_lacking() {
+    let world = World::upgraded();
+    // It can be read, and not be replaced.
+    fs::create_dir(world.path().join("root/state/.history.json.new")).unwrap();
+    let done = rollback::execute(&world.machine()).unwrap();
+    let [note] = &done.notes[..] else {
+        panic!("{:?}", done.notes);
+    };
+    assert!(note.contains("the history lacks it"), "{note}");
+    assert!(note.contains("/state/history.json"), "{note}");
+    assert_eq!(world.next_version(), "1");
+}
